@@ -1,0 +1,21 @@
+//! Names of labels and annotations, and the values that the project writes into them.
+
+/// Label of a CodeExecution: [hash](crate::CodeExecutionSpec::user) of its user, written by the creator or,
+/// for one applied by hand, by the operator once it ended.
+pub const LABEL_USER: &str = "codeexec.dev/user";
+/// Label of a CodeExecution: the API server replica that created it and watches for its result.
+pub const LABEL_REPLICA: &str = "codeexec.dev/replica";
+/// Label of a finished CodeExecution: its phase, so that the operator lists finished records by metadata.
+pub const LABEL_PHASE: &str = "codeexec.dev/phase";
+/// Annotation of a finished CodeExecution: when its record goes, RFC 3339.
+pub const ANNOTATION_EXPIRES_AT: &str = "codeexec.dev/expires-at";
+/// Label of an executor Pod: the uid of the one execution it serves.
+pub const LABEL_EXECUTION: &str = "codeexec.dev/execution";
+/// Label of an executor Pod: the ExecutorPool it was made from.
+pub const LABEL_POOL: &str = "codeexec.dev/pool";
+/// The recommended label that says who manages an object; the operator watches Pods by it.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`LABEL_MANAGED_BY`] on everything the operator makes.
+pub const MANAGED_BY: &str = "codeexec-operator";
+/// Name of the only container in an executor Pod.
+pub const EXECUTOR_CONTAINER: &str = "executor";

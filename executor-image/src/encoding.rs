@@ -1,0 +1,51 @@
+//! How much room text takes in an object of the Kubernetes API.
+
+/// Bytes of `text` as the Kubernetes API server encodes it in JSON, without the quotes.
+///
+/// Go's encoder writes `<`, `>`, `&`, U+2028, U+2029 and most control characters as six bytes; serde_json
+/// does not, so the length of our own encoding says little about what etcd has to hold.
+#[must_use]
+pub fn encoded_len(text: &str) -> usize {
+    text.chars().map(encoded_char_len).sum()
+}
+
+/// The longest prefix of `text`, cut between characters, that encodes to at most `limit` bytes.
+#[must_use]
+pub fn encoded_prefix(text: &str, limit: usize) -> &str {
+    let mut used = 0;
+    for (at, character) in text.char_indices() {
+        used += encoded_char_len(character);
+        if used > limit {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+fn encoded_char_len(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_count_as_go_encodes_them() {
+        assert_eq!(encoded_len("a\"\n"), 5);
+        assert_eq!(encoded_len("<>&\0\u{1b}\u{2028}"), 36);
+        assert_eq!(encoded_len("é€😀"), 9);
+    }
+
+    #[test]
+    fn a_prefix_ends_between_characters_and_within_the_limit() {
+        assert_eq!(encoded_prefix("ab<c", 7), "ab");
+        assert_eq!(encoded_prefix("ab<c", 8), "ab<");
+        assert_eq!(encoded_prefix("€€", 5), "€");
+        assert_eq!(encoded_prefix("abc", 100), "abc");
+    }
+}

@@ -1,0 +1,12 @@
+//! The frames between a runner and its supervisor, and what they add up to.
+//!
+//! ```text
+//!   supervisor ── hello, request ──▶ runner (PID 1) ──▶ sandboxed python
+//!              ◀── ready, started, output…, result ──
+//! ```
+
+pub mod encoding;
+pub mod frames;
+mod transcript;
+
+pub use transcript::Transcript;
