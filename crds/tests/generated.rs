@@ -8,6 +8,10 @@ fn the_crds_in_the_chart_are_the_ones_the_types_generate() {
     for file in codeexec_crds::crd_files() {
         let committed = fs::read_to_string(dir.join(file.name)).unwrap_or_default();
         let generated = file.yaml().expect("the types can be written as YAML");
-        assert_eq!(committed, generated, "{} has drifted: run `make generate`", file.name);
+        assert_eq!(
+            committed, generated,
+            "{} has drifted: run `make generate`",
+            file.name
+        );
     }
 }

@@ -95,7 +95,10 @@ pub struct OutputLimits {
 impl Default for OutputLimits {
     /// The plan's 1 MB, and the 900 KB that a status has room for at least.
     fn default() -> Self {
-        Self { bytes: 1024 * 1024, encoded_bytes: 900 * 1000 }
+        Self {
+            bytes: 1024 * 1024,
+            encoded_bytes: 900 * 1000,
+        }
     }
 }
 
@@ -225,11 +228,13 @@ pub fn encode<T: Serialize>(frame: &T) -> Vec<u8> {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 /// Reads frames out of a byte stream that may be torn, mixed with other text, or hostile.
@@ -244,7 +249,11 @@ pub struct Decoder<T> {
 
 impl<T> Default for Decoder<T> {
     fn default() -> Self {
-        Self { line: Vec::new(), overlong: false, frame: PhantomData }
+        Self {
+            line: Vec::new(),
+            overlong: false,
+            frame: PhantomData,
+        }
     }
 }
 

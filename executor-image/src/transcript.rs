@@ -22,7 +22,10 @@ impl Transcript {
     /// An empty transcript of the execution `uid`.
     #[must_use]
     pub fn new(uid: impl Into<String>) -> Self {
-        Self { uid: uid.into(), ..Self::default() }
+        Self {
+            uid: uid.into(),
+            ..Self::default()
+        }
     }
 
     /// The transcript that a whole log tells.
@@ -113,7 +116,11 @@ mod tests {
     use crate::frames::{Ended, Started, encode};
 
     fn output(seq: u64, data: &str) -> FromRunner {
-        FromRunner::Output(Output { stream: Stream::Stdout, seq, data: data.to_owned() })
+        FromRunner::Output(Output {
+            stream: Stream::Stdout,
+            seq,
+            data: data.to_owned(),
+        })
     }
 
     fn result(uid: &str, stdout: &str) -> FromRunner {
@@ -140,7 +147,13 @@ mod tests {
 
     #[test]
     fn a_log_tells_the_same_as_the_live_stream() {
-        let frames = [started("u"), output(0, "a"), started("u"), output(1, "b"), result("u", "ab")];
+        let frames = [
+            started("u"),
+            output(0, "a"),
+            started("u"),
+            output(1, "b"),
+            result("u", "ab"),
+        ];
         let log: Vec<u8> = frames.iter().flat_map(encode).collect();
         let mut live = Transcript::new("u");
         frames.into_iter().for_each(|frame| live.push(frame));
@@ -152,21 +165,27 @@ mod tests {
     #[test]
     fn a_missed_piece_of_output_shows() {
         let mut transcript = Transcript::new("u");
-        [started("u"), output(1, "b"), result("u", "ab")].into_iter().for_each(|frame| transcript.push(frame));
+        [started("u"), output(1, "b"), result("u", "ab")]
+            .into_iter()
+            .for_each(|frame| transcript.push(frame));
         assert!(transcript.result().is_some() && !transcript.is_whole());
     }
 
     #[test]
     fn a_piece_that_comes_twice_counts_once() {
         let mut transcript = Transcript::new("u");
-        [started("u"), output(0, "a"), output(0, "a"), result("u", "a")].into_iter().for_each(|f| transcript.push(f));
+        [started("u"), output(0, "a"), output(0, "a"), result("u", "a")]
+            .into_iter()
+            .for_each(|f| transcript.push(f));
         assert!(transcript.is_whole());
     }
 
     #[test]
     fn another_execution_s_frames_say_nothing() {
         let mut transcript = Transcript::new("u");
-        [started("v"), result("v", "")].into_iter().for_each(|frame| transcript.push(frame));
+        [started("v"), result("v", "")]
+            .into_iter()
+            .for_each(|frame| transcript.push(frame));
         assert!(!transcript.started() && transcript.result().is_none());
     }
 }

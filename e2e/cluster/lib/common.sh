@@ -1,5 +1,5 @@
 # Paths, addresses and small helpers that every other part uses.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 readonly CLUSTER=codeexec-e2e
 readonly STATE=${CODEEXEC_CLUSTER_STATE:-/var/lib/$CLUSTER}

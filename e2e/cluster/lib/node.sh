@@ -2,16 +2,19 @@
 
 write_containerd_config() {
   # User namespaces need to pass through these folders as somebody else than root.
-  mkdir -p -m 711 "$STATE/containerd" "$STATE/containerd/root" "$STATE/containerd/state"
+  (umask 066 && mkdir "$STATE/containerd" "$STATE/containerd/root" "$STATE/containerd/state")
   cat >"$CONFIG/containerd.toml" <<TOML
-version = 3
+version = 4
 root = "$STATE/containerd/root"
 state = "$STATE/containerd/state"
 # One makes folders in /opt, the other a socket in /run; neither is needed.
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
-[grpc]
+[plugins."io.containerd.server.v1.grpc"]
 address = "$CONTAINERD_SOCKET"
+
+[plugins."io.containerd.server.v1.ttrpc"]
+address = "$CONTAINERD_SOCKET.ttrpc"
 
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "codeexec.local/pause:1"

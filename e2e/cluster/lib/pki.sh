@@ -35,7 +35,7 @@ YAML
 }
 
 create_pki() {
-  mkdir -p -m 700 "$PKI"
+  mkdir -m 700 "$PKI"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
     -keyout "$PKI/ca.key" -out "$PKI/ca.crt" -subj "/CN=$CLUSTER" -days 365 2>/dev/null
   openssl ecparam -genkey -name prime256v1 -noout -out "$PKI/service-accounts.key"
