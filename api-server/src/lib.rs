@@ -1,1 +1,17 @@
-//! (in progress)
+//! The API server: `POST /api/execute`, on a cluster or on a laptop.
+//!
+//! ```text
+//!   http::body ── bytes → spec ──▶ execution::validate ──▶ backend ──▶ CodeExecutionStatus
+//!                                                            │                  │
+//!                     kubernetes: a CodeExecution and its watch                 ▼
+//!                     local: bubblewrap and a runner             http::answer ── status → answer
+//! ```
+//!
+//! What reads input and what makes answers holds no client and does no I/O; the two backends stand behind one
+//! trait, so that everything a client can see is the same on both.
+
+pub mod app;
+pub mod backend;
+pub mod http;
+pub mod server;
+pub mod settings;

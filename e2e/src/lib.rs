@@ -1,1 +1,26 @@
-//! End-to-end tests on a real cluster, and the benchmark.
+//! What the end-to-end tests and the benchmark share.
+//!
+//! ```text
+//!   Cluster    the installation under test: the Kubernetes API, and the project's own API over HTTP
+//!   Program    one program, as an HTTP body and as a CodeExecution
+//!   wait       the only place that sleeps: every wait has a bound and a name
+//!   tools      kubectl, helm
+//!   Witness    reads the logs of all executor Pods and counts which of them started a program
+//!   operator   who leads, where its process is, how it is brought back after a test hurt it
+//!   bench      samples, floors and the report of `make bench`
+//! ```
+//!
+//! The tests themselves stand in `tests/`, one concern a file. `e2e/run` makes the cluster they need.
+
+pub mod bench;
+pub mod cluster;
+pub mod operator;
+pub mod program;
+pub mod tools;
+pub mod wait;
+pub mod witness;
+
+pub use cluster::{Answer, Cluster};
+pub use program::{Program, unique};
+pub use wait::wait_until;
+pub use witness::Witness;

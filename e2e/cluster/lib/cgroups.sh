@@ -66,7 +66,7 @@ start() {
 
 # stop COMPONENT: the component alone; containerd's Pods, for one, go on running.
 stop() {
-  local component=$1 pid deadline=$((SECONDS + 20))
+  local component=$1 pid deadline=$((SECONDS + 5))
   is_running "$component" || return 0
   pid=$(cat "$STATE/$component.pid")
   kill "$pid"
@@ -74,6 +74,7 @@ stop() {
     ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
     sleep 0.05
   done
+  rm -f "$STATE/$component.pid"
 }
 
 cluster_processes() {
@@ -98,7 +99,7 @@ remove_cgroups() {
       # A cgroup stays busy for a moment after its last process has gone.
       find "$hierarchy/$CLUSTER" -depth -type d -exec rmdir {} + 2>/dev/null || true
       ((SECONDS < deadline)) || die "can't remove $hierarchy/$CLUSTER"
-      [[ -d $hierarchy/$CLUSTER ]] && sleep 0.05
+      sleep 0.02
     done
   done < <(hierarchies)
 }

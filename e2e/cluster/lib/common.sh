@@ -37,15 +37,16 @@ show_log() {
 }
 
 # wait_until SECONDS COMPONENT WHAT COMMAND...
-# The component is the one to blame when the time is up; once it has died there is nothing to wait for.
+# The component is the one to blame when the time is up. A component that has died is to blame at once, be it
+# this one or another: the API server, for one, waits patiently for an etcd that is gone.
 wait_until() {
   local seconds=$1 component=$2 what=$3
   shift 3
-  local deadline=$((SECONDS + seconds))
+  local deadline=$((SECONDS + seconds)) dead
   until "$@" >/dev/null 2>&1; do
-    if ! is_running "$component"; then
-      show_log "$component"
-      die "$component ended while waiting for: $what"
+    if dead=$(first_dead); then
+      show_log "$dead"
+      die "$dead ended while waiting for: $what"
     fi
     if ((SECONDS >= deadline)); then
       show_log "$component"
@@ -53,6 +54,18 @@ wait_until() {
     fi
     sleep 0.1
   done
+}
+
+# The first component that was started and isn't running.
+first_dead() {
+  local component
+  for component in "${COMPONENTS[@]}"; do
+    if [[ -f $STATE/$component.pid ]] && ! is_running "$component"; then
+      echo "$component"
+      return
+    fi
+  done
+  return 1
 }
 
 # Not `ip netns exec`: that mounts a fresh /sys, in which the kubelet finds no cgroups.

@@ -38,6 +38,7 @@ start_kube-controller-manager() {
     --service-account-private-key-file="$PKI/service-accounts.key" \
     --root-ca-file="$PKI/ca.crt" \
     --cluster-signing-cert-file="$PKI/ca.crt" --cluster-signing-key-file="$PKI/ca.key" \
+    --flex-volume-plugin-dir="$STATE/volume-plugins" \
     --leader-elect=false
 }
 

@@ -31,6 +31,11 @@ remove_network() {
   ip netns delete "$NETNS" 2>/dev/null || true
   # Left behind when the kill came between creating the file and mounting on it.
   rm -f "/run/netns/$NETNS"
+  # `ip netns add` made this a mount; with another namespace in it, it isn't ours to remove.
+  if rmdir /run/netns 2>/dev/null || [[ -z $(ls -A /run/netns 2>/dev/null) ]]; then
+    umount /run/netns 2>/dev/null || true
+    rmdir /run/netns 2>/dev/null || true
+  fi
 }
 
 # ptp and not bridge: it routes between Pods of the same node, where a bridge would let the answers from a

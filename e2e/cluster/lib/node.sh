@@ -40,7 +40,7 @@ TOML
 
 start_containerd() { start containerd --config="$CONFIG/containerd.toml"; }
 
-containerd_is_ready() { "$BIN/ctr" --address="$CONTAINERD_SOCKET" version; }
+containerd_is_ready() { ctr version; }
 
 write_kubelet_config() {
   cat >"$CONFIG/kubelet.yaml" <<YAML
@@ -48,6 +48,7 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 containerRuntimeEndpoint: unix://$CONTAINERD_SOCKET
 podLogsDir: $STATE/pod-logs
+volumePluginDir: $STATE/volume-plugins
 address: $NODE_IP
 authentication:
   anonymous: {enabled: false}
@@ -86,6 +87,8 @@ start_kubelet() {
     --node-ip="$NODE_IP"
 }
 
+kubelet_is_ready() { in_netns curl --silent --fail --noproxy '*' --max-time 2 http://127.0.0.1:10248/healthz; }
+
 # The taint goes a moment after the node is Ready; until then no Pod is scheduled.
 node_is_ready() {
   [[ $(admin_kubectl get node "$CLUSTER" -o \
@@ -114,7 +117,15 @@ service_network_is_ready() {
     --cert "$PKI/admin.crt" --key "$PKI/admin.key" "https://$KUBERNETES_SERVICE_IP/readyz"
 }
 
-# Unpacked here and not at the first use, which would be inside somebody's measurement.
-import_image() {
-  "$BIN/ctr" --address="$CONTAINERD_SOCKET" --namespace=k8s.io images import --digests=false "$1"
+ctr() {
+  # It would say in each run that cgroup v1 is on its way out.
+  CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 \
+    "$BIN/ctr" --address="$CONTAINERD_SOCKET" --namespace=k8s.io "$@"
 }
+
+# The import unpacks too, so that the first Pod doesn't have to. Prints the names the archive gave.
+import_image() {
+  ctr images import "$1" | awk '$2 == "saved" { print $1 }'
+}
+
+image_digest() { ctr images ls "name==$1" | awk 'NR == 2 { print $3 }'; }

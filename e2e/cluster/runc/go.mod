@@ -1,3 +1,4 @@
+// Apart from the others, since it alone is built with C.
 module codeexec.dev/e2e/cluster/runc
 
 go 1.26.0

@@ -1,0 +1,63 @@
+//! The router and what its handlers share.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::backend::Backend;
+use crate::http::error::ApiError;
+use crate::http::{execute, health, log};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// What runs the programs.
+    pub backend: Arc<dyn Backend>,
+    /// Largest request body in bytes.
+    pub body_limit: usize,
+    /// Cancelled once the server was told to stop.
+    pub stopping: CancellationToken,
+}
+
+impl App {
+    /// Every path that is served.
+    #[must_use]
+    pub fn router(self) -> Router {
+        let execute = get(health::service).post(execute::execute);
+        Router::new()
+            .route("/api/execute", execute)
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            // Inside of the log, so that a panic is logged as the 500 that it becomes.
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn(log::requests))
+            .with_state(self)
+    }
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path does not take this method",
+    )
+}
+
+#[allow(clippy::needless_pass_by_value)] // the layer's signature
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    // The panic hook has logged where; what it says may hold a client's data.
+    ApiError::internal().into_response()
+}

@@ -1,0 +1,263 @@
+//! Runs programs as CodeExecutions of a cluster.
+//!
+//! ```text
+//!   request ── register ──▶ waiters ◀── ends ── the shared watch
+//!      └────── create ────▶ Kubernetes API ──▶ operator ──▶ Pod
+//! ```
+
+mod api;
+mod record;
+mod waiters;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use codeexec_crds::{CodeExecution, CodeExecutionStatus, LABEL_REPLICA, LABEL_USER};
+use codeexec_execution::user_hash;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::{Client, Config};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::api::{ApiError, Executions};
+use self::waiters::{News, Waiter, Waiters};
+use self::watch::Watch;
+use super::{Backend, BackendError, Job};
+use crate::settings::Settings;
+
+/// What an answer may take beyond queue and program: starting the Pod, and reporting.
+const SLACK: Duration = Duration::from_secs(20);
+
+/// From when on, and how often, a waiter looks for itself, in case the watch missed something.
+const OWN_LOOK_AFTER: Duration = Duration::from_secs(5);
+const OWN_LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Between attempts to cancel what nobody waits for any more, and how many there are.
+const CANCEL_PAUSE: Duration = Duration::from_secs(2);
+const CANCEL_ATTEMPTS: u32 = 15;
+
+/// Why the backend can't be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    /// Neither in a Pod nor beside a kubeconfig.
+    #[error("no way to the Kubernetes API: not in a Pod ({in_cluster}), and no kubeconfig ({kubeconfig})")]
+    NoConfig {
+        /// What is missing in the environment of a Pod.
+        in_cluster: String,
+        /// What is wrong with the kubeconfig.
+        kubeconfig: String,
+    },
+    /// The configuration makes no client.
+    #[error("failed to set up the client of the Kubernetes API: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// Runs programs as CodeExecutions.
+#[derive(Debug)]
+pub struct KubernetesBackend {
+    executions: Executions,
+    waiters: Waiters,
+    watch: Watch,
+    replica: String,
+    queue_timeout: Duration,
+    stopping: CancellationToken,
+}
+
+impl KubernetesBackend {
+    /// Connects as the environment says and starts the watch. A Kubernetes API that does not answer is not an
+    /// error: service begins once it does.
+    ///
+    /// # Errors
+    /// [`KubernetesError`].
+    pub async fn start(settings: &Settings, stopping: CancellationToken) -> Result<Self, KubernetesError> {
+        let client = Client::try_from(config().await?)?;
+        Ok(Self::with_client(client, settings, stopping))
+    }
+
+    /// The same with a given client, which must not retry by itself.
+    #[must_use]
+    pub fn with_client(client: Client, settings: &Settings, stopping: CancellationToken) -> Self {
+        let replica = settings.replica();
+        let namespace = &settings.executions_namespace;
+        tracing::info!(%namespace, %replica, "executions run in the cluster");
+        let selector = format!("{LABEL_REPLICA}={replica}");
+        let executions = Executions::new(client, namespace, selector, settings.kube_timeout());
+        let waiters = Waiters::default();
+        let watch = Watch::new(executions.clone(), waiters.clone());
+        tokio::spawn(watch.clone().run());
+        Self {
+            executions,
+            waiters,
+            watch,
+            replica,
+            queue_timeout: settings.queue_timeout(),
+            stopping,
+        }
+    }
+
+    async fn run(&self, job: Job) -> Result<CodeExecutionStatus, BackendError> {
+        let timeout = Duration::from_secs(u64::try_from(job.spec.timeout_seconds).unwrap_or_default());
+        let execution = object(&job, &self.replica);
+        let waiter = self.waiters.register(&job.id);
+        let mut unwanted = CancelOnDrop::new(self, job.id.clone());
+        match self.executions.create(&execution).await {
+            Ok(uid) => waiter.created(&uid),
+            Err(error) => {
+                let refused = error.status().is_some_and(|status| status.code < 500);
+                unwanted.client_was_told_of_failure(!refused);
+                return Err(not_created(&job.id, &error));
+            }
+        }
+        let result = self.wait(&job.id, waiter, timeout).await;
+        unwanted.disarm();
+        result
+    }
+
+    async fn wait(
+        &self,
+        name: &str,
+        mut waiter: Waiter,
+        timeout: Duration,
+    ) -> Result<CodeExecutionStatus, BackendError> {
+        let now = Instant::now();
+        let deadline = now + self.queue_timeout + timeout + SLACK;
+        let mut own_look = now + timeout + OWN_LOOK_AFTER;
+        loop {
+            tokio::select! {
+                news = &mut waiter.news_rx => match news {
+                    Ok(News::Ended(status)) => return Ok(*status),
+                    // A watch by label reports one that lost its label as deleted, too; the same holds for it:
+                    // nobody will tell us of its end.
+                    Ok(News::Gone) | Err(_) => return Err(BackendError::Deleted),
+                },
+                () = sleep_until(own_look.min(deadline)) => {
+                    own_look = Instant::now() + OWN_LOOK_EVERY;
+                    match self.executions.get(name).await {
+                        Ok(Some(record)) => self.waiters.seen(record),
+                        Ok(None) => self.waiters.missing(name),
+                        Err(error) => tracing::warn!(%name, %error, "failed to look for the end of CodeExecution"),
+                    }
+                    if Instant::now() >= deadline && waiter.news_rx.is_empty() {
+                        tracing::error!(%name, "CodeExecution did not end in time; is the operator running?");
+                        return Err(BackendError::NoResult);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Backend for KubernetesBackend {
+    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
+        self.run(job).boxed()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.watch.is_up() {
+            true => Ok(()),
+            false => Err("the watch of executions is down".to_owned()),
+        }
+    }
+}
+
+/// In a Pod by the address that Kubernetes puts into its environment, because a cluster may have no DNS.
+async fn config() -> Result<Config, KubernetesError> {
+    let mut config = match Config::incluster_env() {
+        Ok(config) => config,
+        Err(in_cluster) => {
+            Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(|kubeconfig| KubernetesError::NoConfig {
+                    in_cluster: in_cluster.to_string(),
+                    kubeconfig: kubeconfig.to_string(),
+                })?
+        }
+    };
+    // Its retries back off for up to 1000 s; ours know when somebody waits.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(2));
+    Ok(config)
+}
+
+fn object(job: &Job, replica: &str) -> CodeExecution {
+    let mut execution = CodeExecution::new(&job.id, job.spec.clone());
+    execution.metadata.labels = Some(BTreeMap::from([
+        (LABEL_USER.to_owned(), user_hash(&job.spec.user)),
+        (LABEL_REPLICA.to_owned(), replica.to_owned()),
+    ]));
+    execution
+}
+
+/// What the client is told of an execution that could not be created, and what the log is.
+fn not_created(name: &str, error: &ApiError) -> BackendError {
+    tracing::error!(%name, %error, "failed to create CodeExecution");
+    match error.status() {
+        Some(status) if status.is_invalid() => BackendError::Refused(status.message.clone()),
+        Some(status) if status.is_forbidden() && status.message.contains("exceeded quota") => {
+            BackendError::QuotaExceeded
+        }
+        _ => BackendError::Unavailable,
+    }
+}
+
+/// Cancels an execution when its request is dropped, which is what a client that hangs up comes to.
+struct CancelOnDrop<'a> {
+    backend: &'a KubernetesBackend,
+    name: String,
+    state: Wanted,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Until the server itself stops: then the execution runs to its end, and its record can be read.
+    ByClient,
+    /// By nobody: the client was told that it failed, so it must not run some time later.
+    No,
+    /// It ended, or never began.
+    Settled,
+}
+
+impl<'a> CancelOnDrop<'a> {
+    fn new(backend: &'a KubernetesBackend, name: String) -> Self {
+        Self { backend, name, state: Wanted::ByClient }
+    }
+
+    fn client_was_told_of_failure(&mut self, may_exist: bool) {
+        self.state = if may_exist { Wanted::No } else { Wanted::Settled };
+    }
+
+    fn disarm(&mut self) {
+        self.state = Wanted::Settled;
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        let unwanted = match self.state {
+            Wanted::ByClient => !self.backend.stopping.is_cancelled(),
+            Wanted::No => true,
+            Wanted::Settled => false,
+        };
+        // A runtime that shuts down drops its requests outside of itself.
+        if unwanted && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(cancel(self.backend.executions.clone(), std::mem::take(&mut self.name)));
+        }
+    }
+}
+
+/// Cancels what may not even exist yet: the create may still be under way, or the Kubernetes API be lost.
+async fn cancel(executions: Executions, name: String) {
+    for _ in 0..CANCEL_ATTEMPTS {
+        match executions.cancel(&name).await {
+            Ok(true) => return tracing::info!(%name, "cancelled CodeExecution, which nobody waits for"),
+            Ok(false) => tracing::debug!(%name, "no CodeExecution to cancel"),
+            Err(error) => tracing::debug!(%name, %error, "failed to cancel CodeExecution"),
+        }
+        sleep(CANCEL_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! One program in one sandbox, from the start of bwrap to the runner's result.
+
+use std::io;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use codeexec_crds::{CodeExecution, CodeExecutionStatus, Timings};
+use codeexec_execution::outcome::{self, End, Facts};
+use codeexec_execution::{budget, runner_request};
+use codeexec_runner::Transcript;
+use codeexec_runner::frames::{Decoder, FromRunner, Ready, ToRunner, encode};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::sandbox::Sandbox;
+use crate::backend::Job;
+
+/// How long a sandbox may live beyond its program's timeout. The runner keeps the timeout; this is for a
+/// runner that does not.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of the runner's own standard error goes to the log.
+const DIAGNOSTICS: u64 = 4096;
+
+/// CPUs that a program is reckoned to have here.
+const VCPUS: f64 = 1.0;
+
+/// A sandbox that was started. Dropping it kills everything in it.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+    began: Instant,
+}
+
+/// When what happened.
+#[derive(Default)]
+struct Moments {
+    ready: Option<Instant>,
+    started: Option<Instant>,
+    started_at: Option<Timestamp>,
+    report: Option<Ready>,
+}
+
+impl Session {
+    /// Starts bwrap and in it the runner.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    pub fn start(sandbox: &Sandbox) -> io::Result<Self> {
+        let mut command = Command::new(&sandbox.bwrap);
+        command
+            .args(sandbox.runner())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that Ctrl-C in a terminal reaches the server only.
+            .process_group(0)
+            // A process without an end is one that bwrap's own death ends (--die-with-parent).
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let missing = || io::Error::other("a pipe that was asked for is missing");
+        Ok(Self {
+            stdin: child.stdin.take().ok_or_else(missing)?,
+            stdout: child.stdout.take().ok_or_else(missing)?,
+            stderr: child.stderr.take().ok_or_else(missing)?,
+            child,
+            began: Instant::now(),
+        })
+    }
+
+    /// Waits for the runner's report, without running anything.
+    ///
+    /// # Errors
+    /// What the runner, or bwrap, said instead.
+    pub async fn report(mut self, patience: Duration) -> Result<Ready, String> {
+        let (mut transcript, mut moments) = (Transcript::new(""), Moments::default());
+        let ready = read(&mut self.stdout, &mut transcript, &mut moments, |moments, _| moments.report.is_some());
+        match timeout(patience, ready).await {
+            Ok(_) => match moments.report {
+                Some(report) => Ok(report),
+                None => Err(diagnostics(&mut self.stderr).await),
+            },
+            Err(_) => Err(format!("it was not ready within {} s", patience.as_secs())),
+        }
+    }
+
+    /// Runs the one program and says how it went. `queued` is how long the job waited for its turn.
+    pub async fn run(&mut self, job: &Job, queued: Duration) -> CodeExecutionStatus {
+        let limits = budget::output_limits(&CodeExecution::new(&job.id, job.spec.clone()));
+        let request = encode(&ToRunner::Request(Box::new(runner_request(&job.id, &job.spec, limits))));
+        let mut transcript = Transcript::new(&job.id);
+        let mut moments = Moments::default();
+        let seconds = u64::try_from(job.spec.timeout_seconds).unwrap_or_default();
+        let lives = Duration::from_secs(seconds) + BEYOND_TIMEOUT;
+        let conversation = async {
+            // Written beside the reading: the request may be longer than a pipe holds. Its end stays open, or
+            // the runner would think that its supervisor has gone.
+            let write = async {
+                // A runner that died has its say on the other pipe.
+                let _ = self.stdin.write_all(&request).await;
+            };
+            let read = read(&mut self.stdout, &mut transcript, &mut moments, |_, transcript| {
+                transcript.result().is_some()
+            });
+            tokio::join!(write, read).1
+        };
+        let ended = timeout(lives, conversation).await;
+        let end = match ended {
+            Ok(Ok(())) if transcript.result().is_some() => End::Reported,
+            Ok(read) => {
+                let said = diagnostics(&mut self.stderr).await;
+                tracing::error!(id = %job.id, error = ?read.err(), %said, "the sandbox ended without a result");
+                End::Internal(match moments.ready {
+                    Some(_) => "the runner ended without a result".to_owned(),
+                    None => "the sandbox could not be started".to_owned(),
+                })
+            }
+            Err(_) => {
+                tracing::error!(id = %job.id, "the sandbox did not keep its timeout and was killed");
+                End::PodDeadline
+            }
+        };
+        let facts = self.facts(moments, &transcript, queued);
+        outcome::status(&job.spec, &end, &transcript, facts, Timestamp::now())
+    }
+
+    fn facts(&self, moments: Moments, transcript: &Transcript, queued: Duration) -> Facts {
+        let (began, now) = (self.began, Instant::now());
+        let ready = moments.ready.unwrap_or(now);
+        let started = moments.started.unwrap_or(ready);
+        let run_ms = transcript.result().map_or(0, |result| result.run_ms);
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let ran = Duration::from_millis(run_ms);
+        Facts {
+            warm: Some(false),
+            start_time: moments.started_at,
+            timings: Timings {
+                queue_ms: millis(queued),
+                start_ms: millis(ready - began),
+                claim_ms: millis(started.saturating_duration_since(ready)),
+                run_ms: 0,
+                collect_ms: millis(now.saturating_duration_since(started + ran)),
+                total_ms: millis(queued + (now - began)),
+            },
+            isolation: moments.report.map(|report| report.isolation),
+            // The stream is read to its end, so that `started` in the transcript tells all there is.
+            delivered: false,
+            vcpus: VCPUS,
+            vcpu_second_price: 0.0,
+            ..Facts::default()
+        }
+    }
+
+    /// Ends everything in the sandbox and waits until it is gone.
+    pub async fn end(mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// Reads frames until `enough`, or the end of the stream.
+async fn read(
+    stdout: &mut ChildStdout,
+    transcript: &mut Transcript,
+    moments: &mut Moments,
+    enough: impl Fn(&Moments, &Transcript) -> bool,
+) -> io::Result<()> {
+    let mut decoder = Decoder::<FromRunner>::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = stdout.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        for frame in decoder.push(&buffer[..length]) {
+            match &frame {
+                FromRunner::Ready(report) if moments.report.is_none() => {
+                    moments.ready = Some(Instant::now());
+                    moments.report = Some(report.clone());
+                }
+                FromRunner::Started(_) if moments.started.is_none() => {
+                    moments.started = Some(Instant::now());
+                    moments.started_at = Some(Timestamp::now());
+                }
+                _ => {}
+            }
+            transcript.push(frame);
+        }
+        if enough(moments, transcript) {
+            return Ok(());
+        }
+    }
+}
+
+/// What bwrap and the runner said of themselves; the program's own output never comes this way.
+async fn diagnostics(stderr: &mut ChildStderr) -> String {
+    let mut said = Vec::new();
+    let _ = timeout(Duration::from_secs(1), stderr.take(DIAGNOSTICS).read_to_end(&mut said)).await;
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    if said.is_empty() { "it said nothing".to_owned() } else { said }
+}

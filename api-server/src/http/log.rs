@@ -1,0 +1,62 @@
+//! One log line for each request: method, path, status, milliseconds, execution. Never a code or an output.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// When a request came; the answer's `executionTime` counts from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived(pub Instant);
+
+/// The execution that an answer is about, for the log.
+#[derive(Clone, Debug)]
+pub struct ExecutionId(pub String);
+
+/// What nginx made the usual number for a client that did not wait for the answer.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Longest path that is logged whole.
+const MAX_PATH: usize = 256;
+
+/// The middleware that writes the line.
+pub async fn requests(mut request: Request, next: Next) -> Response {
+    let arrived = Instant::now();
+    let mut line = Line {
+        method: request.method().to_string(),
+        path: request.uri().path().chars().take(MAX_PATH).collect(),
+        status: CLIENT_CLOSED,
+        arrived,
+        id: String::new(),
+    };
+    request.extensions_mut().insert(Arrived(arrived));
+    let response = next.run(request).await;
+    line.status = response.status().as_u16();
+    if let Some(ExecutionId(id)) = response.extensions().get() {
+        line.id.clone_from(id);
+    }
+    response
+}
+
+/// Written when dropped: a client that hangs up drops the whole future, and its request belongs in the log too.
+struct Line {
+    method: String,
+    path: String,
+    status: u16,
+    arrived: Instant,
+    id: String,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Self { method, path, status, id, .. } = self;
+        // Probes come every few seconds and say nothing as long as they go well.
+        if matches!(path.as_str(), "/healthz" | "/readyz") && *status == 200 {
+            tracing::debug!(%method, %path, status, ms, %id, "request");
+        } else {
+            tracing::info!(%method, %path, status, ms, %id, "request");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From settings to a server that runs until it is told to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::backend::kubernetes::{KubernetesBackend, KubernetesError};
+use crate::backend::local::{LocalBackend, LocalError};
+use crate::backend::Backend;
+use crate::settings::{BackendKind, LogFormat, Settings};
+
+/// Why the server does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The backend can't be used at all.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// The same, locally.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The address is taken, or not ours.
+    #[error("failed to listen on {address} (--listen): {source}")]
+    Listen {
+        /// As asked for.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Signals can't be received.
+    #[error("failed to wait for signals: {0}")]
+    Signals(io::Error),
+    /// The listening socket broke.
+    #[error("failed to serve: {0}")]
+    Serve(io::Error),
+}
+
+/// Starts writing log lines to standard output.
+pub fn start_log(settings: &Settings) {
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&settings.log_level));
+    match settings.log_format() {
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Text => subscriber.init(),
+    }
+    // The default hook writes to standard error, where lines are not JSON. Where it happened is enough: the
+    // message may hold a client's data.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panicked");
+    }));
+}
+
+/// Serves until SIGTERM or SIGINT, and then until the open requests are answered or the grace is over.
+///
+/// # Errors
+/// When it can't start, or the listening socket breaks.
+pub async fn run(settings: Settings) -> Result<(), ServerError> {
+    let stopping = CancellationToken::new();
+    stop_on_signal(stopping.clone()).map_err(ServerError::Signals)?;
+    let backend: Arc<dyn Backend> = match settings.backend {
+        BackendKind::Kubernetes => Arc::new(KubernetesBackend::start(&settings, stopping.clone()).await?),
+        BackendKind::Local => Arc::new(LocalBackend::start(&settings).await?),
+    };
+    let address = settings.listen();
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen { address, source })?;
+    // The port may have been 0; whoever asked for that reads it here.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let app = App {
+        backend,
+        body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
+        stopping: stopping.clone(),
+    };
+    // Answers are written in one piece; waiting for more to send only makes them late.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    let server = axum::serve(listener, app.router()).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let out_of_grace = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(settings.shutdown_grace()).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served.map_err(ServerError::Serve)?,
+        () = out_of_grace => tracing::warn!("the shutdown grace is over; open requests are dropped"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signal(stopping: CancellationToken) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new connections, open requests are finished");
+        stopping.cancel();
+    });
+    Ok(())
+}

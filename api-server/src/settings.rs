@@ -1,0 +1,244 @@
+//! Flags and `CODEEXEC_…` variables, and what they come to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// Runs untrusted Python for HTTP clients: POST /api/execute.
+///
+/// Every flag can also be given as the environment variable shown beside it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "codeexec-api", version, max_term_width = 110)]
+pub struct Settings {
+    /// What runs the programs: a cluster, or this machine
+    #[arg(long, env = "CODEEXEC_BACKEND", value_enum, default_value = "kubernetes")]
+    pub backend: BackendKind,
+
+    /// Address to listen on [default: 0.0.0.0:8080, with the local backend 127.0.0.1:8080]
+    #[arg(long, env = "CODEEXEC_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Largest request body, in bytes
+    #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
+          value_parser = clap::value_parser!(u64).range(1024..=67_108_864))]
+    pub body_limit_bytes: u64,
+
+    /// How long open requests may take after SIGTERM, in seconds
+    #[arg(long, env = "CODEEXEC_SHUTDOWN_GRACE_SECONDS", value_name = "SECONDS", default_value = "45",
+          value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub shutdown_grace_seconds: u64,
+
+    /// How long an execution may wait for its turn, in seconds; with the cluster it must be the operator's
+    #[arg(long, env = "CODEEXEC_QUEUE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "60",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub queue_timeout_seconds: u64,
+
+    /// A level (error, warn, info, debug, trace) or a filter such as info,kube=debug
+    #[arg(long, env = "CODEEXEC_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
+          value_parser = log_filter)]
+    pub log_level: String,
+
+    /// How log lines look [default: json, with the local backend text]
+    #[arg(long, env = "CODEEXEC_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+
+    /// Namespace in which the CodeExecutions are created
+    #[arg(long, env = "CODEEXEC_EXECUTIONS_NAMESPACE", value_name = "NAME", help_heading = "Kubernetes backend",
+          default_value = "codeexec-executions", value_parser = namespace)]
+    pub executions_namespace: String,
+
+    /// This replica's label on what it creates [default: $HOSTNAME, which is the Pod's name]
+    #[arg(long, env = "CODEEXEC_REPLICA", value_name = "NAME", help_heading = "Kubernetes backend",
+          value_parser = label_value)]
+    pub replica: Option<String>,
+
+    /// Deadline of each call to the Kubernetes API, in milliseconds
+    #[arg(long, env = "CODEEXEC_KUBE_TIMEOUT_MS", value_name = "MS", help_heading = "Kubernetes backend",
+          default_value = "5000", value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub kube_timeout_ms: u64,
+
+    /// The codeexec-runner executable [default: the one beside this executable]
+    #[arg(long, env = "CODEEXEC_RUNNER", value_name = "PATH", help_heading = "Local backend")]
+    pub runner: Option<PathBuf>,
+
+    /// The Python interpreter, 3.11 or newer
+    #[arg(long, env = "CODEEXEC_PYTHON", value_name = "PATH", help_heading = "Local backend",
+          default_value = "python3")]
+    pub python: PathBuf,
+
+    /// Programs at once [default: number of cores]
+    #[arg(long, env = "CODEEXEC_MAX_CONCURRENT", value_name = "NUMBER", help_heading = "Local backend",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub max_concurrent: Option<u16>,
+
+    /// Memory of one program, in bytes
+    #[arg(long, env = "CODEEXEC_MEMORY_LIMIT_BYTES", value_name = "BYTES", help_heading = "Local backend",
+          default_value = "536870912", value_parser = clap::value_parser!(u64).range(67_108_864..))]
+    pub memory_limit_bytes: u64,
+}
+
+/// What runs the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendKind {
+    /// Pods of a cluster, by way of CodeExecutions
+    Kubernetes,
+    /// Processes of this machine, in bubblewrap
+    Local,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+}
+
+impl Settings {
+    /// The address to listen on. Local mode has no authentication, so it is not for the network.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| match self.backend {
+            BackendKind::Kubernetes => SocketAddr::from(([0, 0, 0, 0], 8080)),
+            BackendKind::Local => SocketAddr::from(([127, 0, 0, 1], 8080)),
+        })
+    }
+
+    /// How log lines look.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(match self.backend {
+            BackendKind::Kubernetes => LogFormat::Json,
+            BackendKind::Local => LogFormat::Text,
+        })
+    }
+
+    /// This replica's label. A host's name that can't be a label is replaced by a random one: the label only
+    /// has to differ between the replicas that run at once.
+    #[must_use]
+    pub fn replica(&self) -> String {
+        let host = || std::env::var("HOSTNAME").ok().and_then(|name| label_value(&name).ok());
+        let given = self.replica.clone().or_else(host);
+        given.unwrap_or_else(|| crate::backend::new_id().replace("cex-", "api-"))
+    }
+
+    /// Programs at once.
+    #[must_use]
+    pub fn max_concurrent(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.max_concurrent.map_or_else(cores, usize::from)
+    }
+
+    /// How long open requests may take after SIGTERM.
+    #[must_use]
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_seconds)
+    }
+
+    /// How long an execution may wait for its turn.
+    #[must_use]
+    pub fn queue_timeout(&self) -> Duration {
+        Duration::from_secs(self.queue_timeout_seconds)
+    }
+
+    /// Deadline of each call to the Kubernetes API.
+    #[must_use]
+    pub fn kube_timeout(&self) -> Duration {
+        Duration::from_millis(self.kube_timeout_ms)
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err("it is empty".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty()
+        || text.len() > 63
+        || !text.bytes().all(inside)
+        || text.starts_with('-')
+        || text.ends_with('-')
+    {
+        return Err("a namespace is 1 to 63 lower-case letters, digits and inner dashes".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn label_value(text: &str) -> Result<String, String> {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let ends_well = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let mut bytes = text.bytes();
+    if text.len() > 63
+        || !text.bytes().all(inside)
+        || !ends_well(text.bytes().next())
+        || !ends_well(bytes.next_back())
+    {
+        return Err(
+            "a label's value is 1 to 63 letters, digits and inner '-', '_', '.'".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Settings, String> {
+        Settings::try_parse_from([&["codeexec-api"], flags].concat()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn local_mode_listens_on_loopback_and_logs_text() {
+        let local = parse(&["--backend", "local"]).unwrap();
+        assert!(local.listen().ip().is_loopback());
+        assert_eq!(local.log_format(), LogFormat::Text);
+        let kubernetes = parse(&[]).unwrap();
+        assert!(kubernetes.listen().ip().is_unspecified());
+        assert_eq!(kubernetes.log_format(), LogFormat::Json);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (flag, value) in [
+            ("--backend", "docker"),
+            ("--listen", "8080"),
+            ("--body-limit-bytes", "0"),
+            ("--shutdown-grace-seconds", "soon"),
+            ("--queue-timeout-seconds", "0"),
+            ("--executions-namespace", "Not A Namespace"),
+            ("--replica", "-x"),
+            ("--replica", ""),
+            ("--kube-timeout-ms", "1"),
+            ("--max-concurrent", "0"),
+            ("--memory-limit-bytes", "1"),
+            ("--log-level", "info,=="),
+            ("--log-format", "xml"),
+        ] {
+            let error = parse(&[flag, value]).unwrap_err();
+            assert!(error.contains(flag), "{flag}: {error}");
+        }
+        assert!(parse(&["--no-such-flag"]).unwrap_err().contains("--no-such-flag"));
+    }
+
+    #[test]
+    fn every_flag_has_the_variable_of_its_name() {
+        use clap::CommandFactory;
+        for arg in Settings::command().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            if !matches!(long, "help" | "version") {
+                let variable = format!("CODEEXEC_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().unwrap(), variable.as_str());
+            }
+        }
+    }
+}

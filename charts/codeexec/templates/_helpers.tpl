@@ -1,0 +1,97 @@
+{{- define "codeexec.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Prefix of all names. 40 characters leave room for the longest suffix. */}}
+{{- define "codeexec.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "codeexec.name" . -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of an object; takes (list . "component"). Selectors use codeexec.selector only, which never changes. */}}
+{{- define "codeexec.labels" -}}
+{{- $root := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+app.kubernetes.io/part-of: codeexec
+{{ include "codeexec.selector" . }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "codeexec.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "codeexec.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Takes (list . "operator"), or "api", or "executor". */}}
+{{- define "codeexec.serviceAccount" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- default (printf "%s-%s" (include "codeexec.fullname" $root) $component) (index $root.Values $component).serviceAccount.name -}}
+{{- end -}}
+
+{{- define "codeexec.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := (index $root.Values (index . 1)).image -}}
+{{- $registry := default $image.registry $root.Values.global.imageRegistry | trimSuffix "/" -}}
+{{- $name := ternary (printf "%s/%s" $registry $image.repository) $image.repository (ne $registry "") -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default $root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "codeexec.createdPullSecret" -}}
+{{- default (printf "%s-pull" (include "codeexec.fullname" .)) .Values.imagePullSecret.name -}}
+{{- end -}}
+
+{{/* Names, separated by commas. */}}
+{{- define "codeexec.pullSecrets" -}}
+{{- $names := list -}}
+{{- range .Values.global.imagePullSecrets -}}
+{{- if kindIs "string" . -}}{{- $names = append $names . -}}{{- else -}}{{- $names = append $names .name -}}{{- end -}}
+{{- end -}}
+{{- if .Values.imagePullSecret.dockerconfigjson -}}
+{{- $names = append $names (include "codeexec.createdPullSecret" .) -}}
+{{- end -}}
+{{- $names | uniq | join "," -}}
+{{- end -}}
+
+{{/* "true" where the cluster assigns users and groups. */}}
+{{- define "codeexec.assignedUsers" -}}
+{{- $mode := .Values.openshift.adaptSecurityContext -}}
+{{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- define "codeexec.leaseName" -}}
+{{- default (printf "%s-operator" (include "codeexec.fullname" .)) .Values.operator.leaseName -}}
+{{- end -}}
+
+{{/* The port in a listen address such as 0.0.0.0:8080 or [::]:8080. */}}
+{{- define "codeexec.port" -}}
+{{- regexFind "[0-9]+$" . -}}
+{{- end -}}
+
+{{- define "codeexec.apiGracePeriod" -}}
+{{- $grace := int .Values.api.shutdownGraceSeconds -}}
+{{- $period := add $grace 15 -}}
+{{- if not (kindIs "invalid" .Values.api.terminationGracePeriodSeconds) -}}
+{{- $period = int .Values.api.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- if le (int $period) $grace -}}
+{{- fail (printf "api.terminationGracePeriodSeconds (%d) must be more than api.shutdownGraceSeconds (%d), or open requests are cut off" (int $period) $grace) -}}
+{{- end -}}
+{{- $period -}}
+{{- end -}}

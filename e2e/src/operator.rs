@@ -1,0 +1,168 @@
+//! The operator's processes: who leads, how one is hurt, how all are well again.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::PATIENCE;
+use crate::{Cluster, wait_until};
+
+/// Name of the Lease that the leading operator holds.
+pub const LEASE: &str = "codeexec-operator";
+
+/// The identity of the process that leads: its Pod's name and a suffix of its own.
+///
+/// # Errors
+/// When nobody leads.
+pub async fn leader(cluster: &Cluster) -> Result<String> {
+    let leases: Api<Lease> = cluster.beside_executions();
+    let lease = leases.get(LEASE).await?;
+    let holder = lease
+        .spec
+        .and_then(|spec| spec.holder_identity)
+        .unwrap_or_default();
+    if holder.is_empty() {
+        bail!("nobody holds the Lease {LEASE}");
+    }
+    Ok(holder)
+}
+
+/// Waits until another process leads than the one with this identity.
+///
+/// # Errors
+/// When it still leads after `bound`.
+pub async fn leader_other_than(cluster: &Cluster, identity: &str, bound: Duration) -> Result<String> {
+    wait_until(
+        &format!("another operator than {identity} leads"),
+        bound,
+        async || {
+            // Between two leaders the Lease may have no holder.
+            Ok(leader(cluster).await.ok().filter(|leader| leader != identity))
+        },
+    )
+    .await
+}
+
+/// The operator's Pods.
+///
+/// # Errors
+/// When the Kubernetes API does not answer.
+pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
+    component_pods(cluster, "operator").await
+}
+
+/// The Pods of one component of the release, `operator` or `api`.
+///
+/// # Errors
+/// When the Kubernetes API does not answer.
+pub async fn component_pods(cluster: &Cluster, component: &str) -> Result<Vec<Pod>> {
+    let selector = format!(
+        "app.kubernetes.io/instance={},app.kubernetes.io/component={component}",
+        cluster.release
+    );
+    let pods: Api<Pod> = cluster.beside_control();
+    Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+}
+
+/// The process of a Pod's container, where the cluster runs on this machine.
+#[must_use]
+pub fn process_in(pod_name: &str, program: &str) -> Option<i32> {
+    let hostname = format!("HOSTNAME={pod_name}");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let read = |file: &str| fs::read(entry.path().join(file)).ok();
+        let command = read("cmdline")?;
+        let command = command.split(|&byte| byte == 0).next()?;
+        let is_program = command.ends_with(program.as_bytes());
+        let environment = read("environ")?;
+        let in_pod = environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == hostname.as_bytes());
+        (is_program && in_pod).then_some(pid)
+    })
+}
+
+/// The leading operator's identity and process; no process where the cluster runs elsewhere.
+///
+/// # Errors
+/// When nobody leads.
+pub async fn leading_process(cluster: &Cluster) -> Result<(String, Option<i32>)> {
+    let identity = leader(cluster).await?;
+    let pod = pods(cluster)
+        .await?
+        .into_iter()
+        .find(|pod| identity.starts_with(&pod.name_any()));
+    let pid = pod.and_then(|pod| process_in(&pod.name_any(), "codeexec-operator"));
+    Ok((identity, pid))
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// When it is gone, or not ours to signal.
+pub fn signal(pid: i32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid).context("not a process id")?;
+    kill_process(pid, signal).with_context(|| format!("failed to signal process {pid:?}"))
+}
+
+/// Brings the operator back to its full strength after a test.
+///
+/// A Pod whose process died is replaced: the kubelet would start it again after a pause that doubles each
+/// time, up to minutes.
+///
+/// # Errors
+/// When it does not come back.
+pub async fn heal(cluster: &Cluster) -> Result<()> {
+    let api: Api<Pod> = cluster.beside_control();
+    for pod in pods(cluster).await? {
+        let statuses = pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten());
+        if statuses
+            .into_iter()
+            .any(|status| status.restart_count > 0 || !status.ready)
+        {
+            api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                .await?;
+        }
+    }
+    is_at_full_strength(cluster, "operator").await
+}
+
+/// Waits until a component's Deployment has all its replicas ready, and nothing else.
+///
+/// # Errors
+/// When that takes longer than a minute.
+pub async fn is_at_full_strength(cluster: &Cluster, component: &str) -> Result<()> {
+    let deployments: Api<Deployment> = cluster.beside_control();
+    let name = format!("{}-{component}", cluster.release);
+    wait_until(
+        &format!("all replicas of {name} are ready"),
+        PATIENCE,
+        async || {
+            let deployment = deployments.get(&name).await?;
+            let wanted = deployment
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.replicas)
+                .unwrap_or(1);
+            let observed = deployment.status.clone().unwrap_or_default();
+            let whole = observed.observed_generation == deployment.metadata.generation
+                && observed.ready_replicas == Some(wanted)
+                && observed.updated_replicas == Some(wanted)
+                && observed.replicas == Some(wanted);
+            let pods = component_pods(cluster, component).await?;
+            let leaving = pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some());
+            Ok((whole && !leaving).then_some(()))
+        },
+    )
+    .await
+}

@@ -1,0 +1,161 @@
+# Runs inside the sandbox, before the program: python3 -I -B -c <this> <control fd> <work dir> [module ...]
+# It imports next to nothing, because each import is paid by every execution that finds no warm Pod.
+import os
+import sys
+
+# The interpreter does not own a reference to the module that it runs, and sys.modules is about to lose its.
+_own_module = sys.modules["__main__"]
+_control = int(sys.argv[1])
+_work_dir = sys.argv[2]
+
+
+def _fail(message):
+    os.write(_control, b"E" + message.encode("utf-8", "replace")[:1000])
+    os._exit(1)
+
+
+def _preload(names):
+    for name in names:
+        try:
+            __import__(name)
+        except BaseException as error:
+            _fail(f"module {name} can't be preloaded: {type(error).__name__}: {error}")
+    # What they printed has to be out before the program's output is counted.
+    sys.stdout.flush()
+
+
+def _receive():
+    received = bytearray()
+    while piece := os.read(_control, 1 << 16):
+        received += piece
+    if not received:
+        os._exit(0)  # the runner is gone
+    at = 0
+    while at < len(received):
+        size = int.from_bytes(received[at : at + 4], "little")
+        yield bytes(received[at + 4 : at + 4 + size])
+        at += 4 + size
+
+
+def _write(path, content, flags):
+    fd = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)
+
+
+def _write_input(path, content):
+    folders = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in folders):
+        _fail(f"input file {path!r} is not below the work directory")
+    try:
+        for depth in range(1, len(folders)):
+            try:
+                os.mkdir(os.path.join(_work_dir, *folders[:depth]))
+            except FileExistsError:
+                pass
+        _write(os.path.join(_work_dir, path), content, os.O_TRUNC)
+    except (OSError, ValueError) as error:
+        _fail(f"failed to write input file {path!r}: {error}")
+
+
+def _prepare():
+    fields = _receive()
+    text = lambda: next(fields).decode()
+    several = lambda: range(int(text()))
+    source = text()
+    sys.argv = ["main.py", *[text() for _ in several()]]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    for _ in several():
+        name, value = text(), text()
+        try:
+            os.environ[name] = value
+        except (OSError, ValueError) as error:
+            _fail(f"failed to set environment variable {name!r}: {error}")
+    for _ in several():
+        _write_input(text(), next(fields))
+    if "TZ" in os.environ:
+        import time
+
+        time.tzset()
+
+    # A script has a file, and its own processes and threads look into it: multiprocessing to start from it,
+    # the interpreter for the lines of a thread's traceback. An input file of that name stays as it is.
+    path = os.path.join(_work_dir, "main.py")
+    try:
+        _write(path, source.encode(), os.O_EXCL)
+    except OSError:
+        pass
+    os.chdir(_work_dir)
+    sys.path.insert(0, _work_dir)
+    # Whole lines go out when they are printed, so that a program which is killed has shown what it did.
+    sys.stdout.reconfigure(line_buffering=True)
+
+    from _frozen_importlib_external import SourceFileLoader
+
+    class Loader(SourceFileLoader):
+        def get_source(self, fullname):
+            return source
+
+    main = type(sys)("__main__")
+    main.__dict__.update(
+        __builtins__=sys.modules["builtins"],
+        __annotations__={},
+        __cached__=None,
+        __file__=path,
+        __loader__=Loader("__main__", path),
+    )
+    sys.modules["__main__"] = main
+    os.close(_control)
+    # As the file's decoder would: compile() takes a byte order mark for a character of the program.
+    return source.removeprefix("\ufeff"), main.__dict__
+
+
+def _rendered(error, trace):
+    try:
+        import linecache
+        import traceback
+
+        # From memory: the file may be gone, or be another.
+        lines = _source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        linecache.cache["main.py"] = (len(_source), None, [line + "\n" for line in lines], "main.py")
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:
+        return None  # no memory for the module, or a __str__ that raises: the interpreter's own way copes
+
+
+def _trim(error):
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is globals():
+        trace = trace.tb_next
+    hook = sys.excepthook
+    # Not in the hook: the modules that this imports run eval(), at which the interpreter forgets that it has to
+    # die of SIGINT after a KeyboardInterrupt.
+    text = None
+    if hook is sys.__excepthook__ and not isinstance(error, SystemExit):
+        text = _rendered(error, trace)
+
+    def trimmed(kind, error, _):
+        sys.excepthook = hook
+        error.__traceback__ = trace
+        if text is None:
+            hook(kind, error, trace)
+        elif sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    sys.excepthook = trimmed
+
+
+_preload(sys.argv[3:])
+os.write(_control, f"R{sys.version.split()[0]}\n".encode())
+_source, _namespace = _prepare()
+try:
+    # Text, not bytes: a coding cookie must not make another program of it than the one that was checked.
+    exec(compile(_source, "main.py", "exec", dont_inherit=True), _namespace)
+except BaseException as _error:
+    _trim(_error)
+    # From here on everything is as for any script: exit codes, threads, atexit, SIGINT.
+    raise

@@ -1,0 +1,506 @@
+//! The runner's one loop: it waits for whatever comes first, and does what that calls for.
+//!
+//! ```text
+//!   fd 0 ──frames──▶ intake ──request──▶ bootstrap ──▶ program
+//!   signals, deadline, memory ──▶ end     stdout, stderr ──▶ collector ──▶ writer ──▶ fd 1
+//! ```
+//!
+//! Nothing here blocks but the wait itself: every descriptor that the program holds the other end of is
+//! non-blocking, and frames are written by a thread of their own.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use codeexec_runner::frames::{
+    Decoder, Ended, FromRunner, Ready, Request, RunResult, Started, Stream, ToRunner,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+
+use crate::child::{self, Child};
+use crate::intake::{Answer, Intake};
+use crate::last_words::LastWords;
+use crate::memory::{OomCounter, held_by_others};
+use crate::output::Collector;
+use crate::settings::Settings;
+use crate::sys::{self, Signal, SignalQueue};
+use crate::writer::Writer;
+
+/// What is read from one descriptor before the others get their turn.
+const CHUNK: usize = 64 * 1024;
+/// How often standard input is looked at again after its end: an attach that went may come back.
+const STDIN_RETRY: Duration = Duration::from_millis(250);
+/// How often memory is added up where no cgroup bounds it.
+const MEMORY_WATCH: Duration = Duration::from_millis(50);
+/// How long `started` may take to be written. Without it in the log the program must not run.
+const STARTED_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last frames may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone.
+const REAP_PATIENCE: Duration = Duration::from_secs(3);
+/// Most that is read from the pipes after the end; they hold far less.
+const DRAIN_BYTES: usize = 16 * 1024 * 1024;
+/// Longest message of the bootstrap.
+const CONTROL_BYTES: usize = 4096;
+
+/// The container has nothing more to do, and no result to tell of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The interpreter ended before there was a program.
+    #[error("interpreter ended before it took a request: {0}")]
+    Interpreter(String),
+    /// The wait failed.
+    #[error("failed to wait for the program")]
+    Poll(#[source] Errno),
+}
+
+/// How a container ends that has ended properly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a result, or told to stop while there was nothing to do.
+    Done,
+    /// With a result that says the program could not be run.
+    Failed,
+}
+
+/// All that is known while it runs.
+#[derive(Debug)]
+pub struct Supervisor<'a> {
+    /// The settings.
+    pub settings: Settings,
+    /// Blocked signals, in the order in which they came.
+    pub signals: SignalQueue,
+    /// The way out.
+    pub writer: Writer,
+    /// The interpreter.
+    pub child: Child,
+    /// The report, but for Python's version, which the interpreter tells.
+    pub ready: Ready,
+    /// The kernel's counter.
+    pub oom: OomCounter,
+    /// The termination log.
+    pub last_words: &'a LastWords,
+}
+
+/// One program's run.
+#[derive(Debug)]
+struct Run {
+    uid: String,
+    collector: Collector,
+    started: Instant,
+    deadline: Instant,
+    /// CPU time of the interpreter before its program.
+    cpu_us_before: u64,
+    memory_checked: Instant,
+}
+
+/// What ends it all.
+#[derive(Debug)]
+enum End {
+    Child(WaitStatus),
+    Deadline,
+    Stopped,
+    MemoryFull,
+    Failed(String),
+}
+
+#[derive(Debug, Default)]
+struct Loop {
+    intake: Intake,
+    decoder: Decoder<ToRunner>,
+    control: Vec<u8>,
+    stdin_ended: Option<Instant>,
+    run: Option<Run>,
+}
+
+impl Supervisor<'_> {
+    /// Runs to the end of the one program.
+    pub fn supervise(mut self) -> Result<Outcome, SupervisorError> {
+        let mut state = Loop::default();
+        loop {
+            let stdin_readable = self.wait(&state).map_err(SupervisorError::Poll)?;
+            if let Some(end) = self.step(&mut state, stdin_readable) {
+                return self.end(state, end);
+            }
+        }
+    }
+
+    /// Sleeps until something can be done; whether standard input is a part of it.
+    fn wait(&self, state: &Loop) -> Result<bool, Errno> {
+        let now = Instant::now();
+        let stdin = rustix::stdio::stdin();
+        let retry = state
+            .stdin_ended
+            .map(|ended| ended + STDIN_RETRY)
+            .filter(|retry| *retry > now);
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let readable = [
+            self.child.control.as_ref().map(AsFd::as_fd),
+            self.child.stdout.as_ref().map(AsFd::as_fd),
+            self.child.stderr.as_ref().map(AsFd::as_fd),
+        ];
+        fds.extend(
+            readable
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
+        let writable = [self.child.stdin.waits_for(), self.child.request.waits_for()];
+        fds.extend(
+            writable
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
+        );
+        let watched = fds.len();
+        if retry.is_none() {
+            fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+        }
+
+        let wake = [
+            retry,
+            state.run.as_ref().map(|run| run.deadline),
+            state.run.as_ref().and_then(|run| run.collector.due(now)),
+            state
+                .run
+                .as_ref()
+                .filter(|_| self.settings.memory_limit.is_some())
+                .map(|run| run.memory_checked + MEMORY_WATCH),
+        ];
+        let timeout = wake
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|wake| wake.saturating_duration_since(now));
+        // A wait that is too long for the type is as good as none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(fds.get(watched).is_some_and(|stdin| !stdin.revents().is_empty())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn step(&mut self, state: &mut Loop, stdin_readable: bool) -> Option<End> {
+        while let Some(signal) = self.signals.next() {
+            if signal == Signal::Stop {
+                return Some(End::Stopped);
+            }
+        }
+        self.read_control(state);
+        if state.run.is_none()
+            && let Some(end) = self.become_ready(state)
+        {
+            return Some(end);
+        }
+        if stdin_readable && let Some(end) = self.read_stdin(state) {
+            return Some(end);
+        }
+        self.child.request.pump();
+        self.child.stdin.pump();
+        self.read_output(state);
+        if let Some(status) = reap(self.child.pid).of_child {
+            return Some(End::Child(status));
+        }
+
+        let run = state.run.as_mut()?;
+        let now = Instant::now();
+        for output in run.collector.take(now) {
+            self.writer.send(&FromRunner::Output(output));
+        }
+        if now >= run.deadline {
+            return Some(End::Deadline);
+        }
+        if let Some(limit) = self
+            .settings
+            .memory_limit
+            .filter(|_| now >= run.memory_checked + MEMORY_WATCH)
+        {
+            run.memory_checked = now;
+            if held_by_others(limit) > limit {
+                return Some(End::MemoryFull);
+            }
+        }
+        None
+    }
+
+    fn read_control(&mut self, state: &mut Loop) {
+        let mut buffer = [0; CONTROL_BYTES];
+        while let Some(control) = &mut self.child.control {
+            match control.read(&mut buffer) {
+                Ok(0) => self.child.control = None,
+                Ok(read) => {
+                    let room = CONTROL_BYTES.saturating_sub(state.control.len());
+                    state.control.extend_from_slice(&buffer[..read.min(room)]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => self.child.control = None,
+            }
+        }
+    }
+
+    /// Says `ready` when the bootstrap has, and starts the program whose request came before that.
+    fn become_ready(&mut self, state: &mut Loop) -> Option<End> {
+        let length = state.control.iter().position(|&byte| byte == b'\n')?;
+        let line: Vec<u8> = state.control.drain(..=length).collect();
+        let version = line.strip_prefix(b"R")?;
+        self.ready.python_version = String::from_utf8_lossy(version).trim_end().to_owned();
+        self.writer.send(&FromRunner::Ready(self.ready.clone()));
+        let request = state.intake.ready()?;
+        self.start(state, &request)
+    }
+
+    fn read_stdin(&mut self, state: &mut Loop) -> Option<End> {
+        let mut buffer = vec![0; CHUNK];
+        let read = rustix::io::read(rustix::stdio::stdin(), &mut buffer).unwrap_or(0);
+        state.stdin_ended = (read == 0).then(Instant::now);
+        for frame in state.decoder.push(&buffer[..read]) {
+            match state.intake.frame(frame) {
+                Answer::Silence => {}
+                Answer::Ready => self.writer.send(&FromRunner::Ready(self.ready.clone())),
+                Answer::Started(uid) => self.writer.send(&FromRunner::Started(Started { uid })),
+                Answer::Run(request) => {
+                    if let Some(end) = self.start(state, &request) {
+                        return Some(end);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, state: &mut Loop, request: &Request) -> Option<End> {
+        // What preloaded modules printed is not the program's.
+        while self.read_output(state) > 0 {}
+        let handover = child::handover(request);
+        let mut run = Run::new(request, self.child.pid);
+        let failed = match handover {
+            Err(error) => Some(error.to_string()),
+            Ok(handover) => {
+                self.writer.send(&FromRunner::Started(Started {
+                    uid: request.uid.clone(),
+                }));
+                if self.writer.flush(STARTED_PATIENCE) {
+                    run.begin(request);
+                    self.child.request.fill(handover);
+                    self.child.stdin.fill(request.stdin.clone().into_bytes());
+                    None
+                } else {
+                    Some("nobody takes the runner's frames".to_owned())
+                }
+            }
+        };
+        state.run = Some(run);
+        failed.map(End::Failed)
+    }
+
+    /// Reads a chunk of each stream; whether there was any.
+    fn read_output(&mut self, state: &mut Loop) -> usize {
+        let mut buffer = vec![0; CHUNK];
+        let mut total = 0;
+        for (stream, fd) in [
+            (Stream::Stdout, &mut self.child.stdout),
+            (Stream::Stderr, &mut self.child.stderr),
+        ] {
+            let read = read_some(fd, &mut buffer);
+            total += read;
+            if let Some(run) = &mut state.run {
+                run.collector.push(stream, &buffer[..read]);
+            }
+        }
+        total
+    }
+
+    /// Makes sure that nothing of the program is left, and tells how it went.
+    fn end(mut self, mut state: Loop, end: End) -> Result<Outcome, SupervisorError> {
+        let ended_at = Instant::now();
+        self.kill_and_reap();
+        self.read_control(&mut state);
+        if state.run.is_none() {
+            return self.end_without_program(&state, end);
+        }
+        let mut drained = 0;
+        while drained < DRAIN_BYTES {
+            match self.read_output(&mut state) {
+                0 => break,
+                read => drained += read,
+            }
+        }
+        let Some(run) = state.run else {
+            return Ok(Outcome::Done);
+        };
+
+        let usage = sys::children_usage();
+        let memory_full = matches!(end, End::MemoryFull);
+        let ended = ended(end, bootstrap_error(&state.control));
+        let outcome = if matches!(ended, Ended::Failed { .. }) {
+            Outcome::Failed
+        } else {
+            Outcome::Done
+        };
+        let (frames, stdout, stderr) = run.collector.finish();
+        for output in frames {
+            self.writer.send(&FromRunner::Output(output));
+        }
+        let result = RunResult {
+            uid: run.uid,
+            ended,
+            oom_killed: memory_full || self.oom.rose(),
+            stdout,
+            stderr,
+            run_ms: millis(ended_at - run.started),
+            cpu_ms: usage.cpu_us.saturating_sub(run.cpu_us_before) / 1000,
+            peak_memory_bytes: usage.peak_bytes,
+        };
+        // Before the frame: of the two, this can't be held up by a reader.
+        self.last_words.result(&result);
+        self.writer.send(&FromRunner::Result(Box::new(result)));
+        self.writer.flush(FLUSH_PATIENCE);
+        Ok(outcome)
+    }
+
+    fn end_without_program(&self, state: &Loop, end: End) -> Result<Outcome, SupervisorError> {
+        self.writer.flush(FLUSH_PATIENCE);
+        match (end, bootstrap_error(&state.control)) {
+            (End::Stopped, _) => Ok(Outcome::Done),
+            (_, Some(message)) => Err(SupervisorError::Interpreter(message)),
+            (End::Child(status), None) => Err(SupervisorError::Interpreter(describe(status))),
+            (End::Deadline | End::MemoryFull | End::Failed(_), None) => Ok(Outcome::Failed),
+        }
+    }
+
+    /// Kills until there is nobody left: a process that was just being forked may have missed the first one.
+    fn kill_and_reap(&self) {
+        let patience = Instant::now() + REAP_PATIENCE;
+        loop {
+            sys::kill_everyone();
+            while self.signals.next().is_some() {}
+            if reap(self.child.pid).nobody_left || Instant::now() > patience {
+                return;
+            }
+            let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
+            let short = Timespec {
+                tv_sec: 0,
+                tv_nsec: 5_000_000,
+            };
+            // Whatever woke it, the loop looks again.
+            let _ = poll(&mut fds, Some(&short));
+        }
+    }
+}
+
+impl Run {
+    fn new(request: &Request, pid: Pid) -> Self {
+        let now = Instant::now();
+        Self {
+            uid: request.uid.clone(),
+            collector: Collector::new(request.limits),
+            started: now,
+            deadline: now,
+            cpu_us_before: sys::cpu_us(pid),
+            memory_checked: now,
+        }
+    }
+
+    /// The clock starts when nothing but the program itself can use its time.
+    fn begin(&mut self, request: &Request) {
+        self.started = Instant::now();
+        self.deadline = self.started + Duration::from_millis(request.timeout_ms);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Reaped {
+    of_child: Option<WaitStatus>,
+    nobody_left: bool,
+}
+
+/// Takes every process that has ended; as PID 1 the runner is the parent of all orphans.
+fn reap(child: Pid) -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == child => reaped.of_child = Some(status),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return reaped,
+            Err(_) => {
+                reaped.nobody_left = true;
+                return reaped;
+            }
+        }
+    }
+}
+
+/// How many bytes came. Lets go of a stream that has ended.
+fn read_some(fd: &mut Option<OwnedFd>, buffer: &mut [u8]) -> usize {
+    let Some(open) = fd else { return 0 };
+    match rustix::io::read(&*open, buffer) {
+        Ok(0) => {
+            *fd = None;
+            0
+        }
+        Ok(read) => read,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(_) => {
+            *fd = None;
+            0
+        }
+    }
+}
+
+fn ended(end: End, bootstrap_error: Option<String>) -> Ended {
+    match (end, bootstrap_error) {
+        (End::Child(_), Some(message)) | (End::Failed(message), _) => Ended::Failed { message },
+        (End::Child(status), None) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ended::Exited { code },
+            (None, Some(signal)) => Ended::Signaled { signal },
+            (None, None) => Ended::Failed {
+                message: format!("the program ended with status {:#x}", status.as_raw()),
+            },
+        },
+        (End::MemoryFull, _) => Ended::Signaled {
+            signal: rustix::process::Signal::KILL.as_raw(),
+        },
+        (End::Deadline, _) => Ended::DeadlineExceeded,
+        (End::Stopped, _) => Ended::Terminated,
+    }
+}
+
+/// What the bootstrap could not do. The program itself can't write here: the socket is closed before it starts.
+fn bootstrap_error(control: &[u8]) -> Option<String> {
+    control
+        .strip_prefix(b"E")
+        .map(|message| String::from_utf8_lossy(message).into_owned())
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("it exited with code {code}"),
+        (None, Some(signal)) => format!("signal {signal} ended it"),
+        (None, None) => format!("its status is {:#x}", status.as_raw()),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bootstrap_that_gave_up_says_why() {
+        assert_eq!(bootstrap_error(b"Eno room"), Some("no room".to_owned()));
+        assert_eq!(bootstrap_error(b""), None);
+    }
+
+    #[test]
+    fn a_kill_of_the_runner_s_is_not_taken_for_the_program_s_end() {
+        assert_eq!(ended(End::Deadline, None), Ended::DeadlineExceeded);
+        assert_eq!(ended(End::Stopped, None), Ended::Terminated);
+        assert_eq!(ended(End::MemoryFull, None), Ended::Signaled { signal: 9 });
+    }
+}

@@ -1,0 +1,346 @@
+//! Runs the real runner, and the machine's Python in it, in the namespaces that bubblewrap gives.
+#![allow(dead_code)] // Each test binary uses its own part of this.
+#![allow(clippy::expect_used)] // A test that can't do its work has failed.
+
+use std::fs::{self, Permissions};
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use codeexec_runner::Transcript;
+use codeexec_runner::frames::{
+    Decoder, Ended, FromRunner, OutputLimits, Ready, Request, RunResult, ToRunner, encode,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than any test's program may run.
+const PATIENCE: Duration = Duration::from_secs(30);
+const UID: &str = "uid-of-the-execution";
+
+/// How a runner is started.
+pub struct Start {
+    flags: Vec<String>,
+    bwrap: Vec<String>,
+    user: u32,
+    stdout: Option<PipeWriter>,
+}
+
+impl Default for Start {
+    /// As in a Pod.
+    fn default() -> Self {
+        Self {
+            flags: Vec::new(),
+            bwrap: Vec::new(),
+            user: 1000,
+            stdout: None,
+        }
+    }
+}
+
+impl Start {
+    /// With a flag of the runner.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// With more arguments of bubblewrap.
+    pub fn bwrap(mut self, arguments: &[&str]) -> Self {
+        self.bwrap.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// As root of its user namespace.
+    pub fn root(mut self) -> Self {
+        self.user = 0;
+        self
+    }
+
+    /// With its frames going elsewhere.
+    pub fn stdout(mut self, stdout: PipeWriter) -> Self {
+        self.stdout = Some(stdout);
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Runner {
+        let user = self.user.to_string();
+        let mut command = bubblewrap();
+        command.args(["--unshare-all", "--unshare-user", "--uid", &user, "--gid", &user]);
+        command.args(["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]);
+        command.args([
+            "--setenv",
+            "KUBERNETES_SERVICE_HOST",
+            "10.0.0.1",
+            "--setenv",
+            "CODEEXEC_NPROC",
+            "200",
+        ]);
+        for directory in ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"] {
+            command.args(["--ro-bind-try", directory, directory]);
+        }
+        command.args(["--ro-bind", env!("CARGO_BIN_EXE_codeexec-runner"), "/runner"]);
+        command.args(["--proc", "/proc", "--dev", "/dev"]);
+        for directory in ["/dev/shm", "/tmp", "/code"] {
+            command.args(["--size", "67108864", "--tmpfs", directory]);
+        }
+        command.args(&self.bwrap).args(["--remount-ro", "/"]);
+        command
+            .args(["/runner", "--python", "/usr/bin/python3"])
+            .args(&self.flags);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(self.stdout.map_or_else(Stdio::piped, Stdio::from))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("these tests need bubblewrap (the command bwrap) and start nothing without it");
+        let stdin = child.stdin.take();
+        // bubblewrap's own copy of a pipe that was given stays open here with the command.
+        drop(command);
+        let mut stdout: Box<dyn Read + Send> = match child.stdout.take() {
+            Some(stdout) => Box::new(stdout),
+            None => Box::new(io::empty()),
+        };
+        let mut stderr = child.stderr.take().expect("piped");
+        let (frames_tx, frames_rx) = mpsc::channel();
+        thread::spawn(move || {
+            let mut decoder = Decoder::default();
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+                for frame in decoder.push(&buffer[..read]) {
+                    let _ = frames_tx.send(frame);
+                }
+            }
+        });
+        let (stderr_tx, stderr_rx) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            let _ = stderr_tx.send(text);
+        });
+        Runner {
+            child,
+            stdin,
+            frames_rx,
+            stderr_rx,
+            transcript: Transcript::new(UID),
+            ready: None,
+        }
+    }
+}
+
+/// As an ordinary user, whose namespace maps nobody else. To bubblewrap started by root the kernel's root would
+/// be the program's user, to whom limits of processes do not apply, and who owns what is not dumpable.
+fn bubblewrap() -> Command {
+    if !rustix::process::getuid().is_root() {
+        return Command::new("bwrap");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=1000", "--regid=1000", "--clear-groups", "bwrap"]);
+    command
+}
+
+/// A runner that was started.
+pub struct Runner {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    frames_rx: Receiver<FromRunner>,
+    stderr_rx: Receiver<String>,
+    transcript: Transcript,
+    ready: Option<Ready>,
+}
+
+impl Runner {
+    /// Sends bytes that may be no frame.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("still open");
+        stdin.write_all(bytes).expect("the runner reads");
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, frame: &ToRunner) {
+        self.send_bytes(&encode(frame));
+    }
+
+    /// Sends a request.
+    pub fn request(&mut self, request: &Request) {
+        self.send(&ToRunner::Request(Box::new(request.clone())));
+    }
+
+    /// Goes away, as an attach stream does.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next frame, or nothing if the runner has ended.
+    pub fn next(&mut self) -> Option<FromRunner> {
+        match self.frames_rx.recv_timeout(PATIENCE) {
+            Ok(frame) => {
+                if let FromRunner::Ready(ready) = &frame {
+                    self.ready = Some(ready.clone());
+                }
+                self.transcript.push(frame.clone());
+                Some(frame)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("no frame for {PATIENCE:?}; so far {:?}", self.transcript)
+            }
+        }
+    }
+
+    /// Waits until the program has printed this.
+    pub fn printed(&mut self, text: &str) {
+        while !self.transcript.stdout().contains(text) {
+            self.next().expect("the program prints it before it ends");
+        }
+    }
+
+    /// Sends the runner a signal from outside its PID namespace.
+    pub fn signal(&self, signal: Signal) {
+        // setpriv, where it was needed, has become bubblewrap.
+        let bwrap = self.child.id();
+        let children =
+            fs::read_to_string(format!("/proc/{bwrap}/task/{bwrap}/children")).expect("a Linux with it");
+        let runner = children
+            .split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .and_then(Pid::from_raw);
+        kill_process(runner.expect("bubblewrap has one child"), signal).expect("it lives");
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Gone {
+        while self.next().is_some() {}
+        let exit_code = self.child.wait().expect("a child").code();
+        let stderr = self.stderr_rx.recv_timeout(PATIENCE).expect("its end came");
+        Gone {
+            transcript: std::mem::take(&mut self.transcript),
+            ready: self.ready.take(),
+            exit_code,
+            runner_stderr: stderr,
+        }
+    }
+
+    /// Waits for its end, which has to be a good one.
+    pub fn result(self) -> Ran {
+        let gone = self.ended();
+        let result = gone.transcript.result().cloned();
+        let result =
+            result.unwrap_or_else(|| panic!("no result; exit {:?}: {}", gone.exit_code, gone.runner_stderr));
+        assert!(
+            gone.transcript.is_whole(),
+            "frames are missing or forged: {:?}",
+            gone.transcript
+        );
+        let failed = matches!(result.ended, Ended::Failed { .. });
+        assert_eq!(
+            gone.exit_code,
+            Some(if failed { 70 } else { 0 }),
+            "{}",
+            gone.runner_stderr
+        );
+        Ran {
+            stdout: gone.transcript.stdout().to_owned(),
+            stderr: gone.transcript.stderr().to_owned(),
+            ready: gone.ready.expect("ready comes first"),
+            result,
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A runner that has ended.
+pub struct Gone {
+    pub transcript: Transcript,
+    pub ready: Option<Ready>,
+    pub exit_code: Option<i32>,
+    pub runner_stderr: String,
+}
+
+/// A program that was run.
+#[derive(Debug)]
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub ready: Ready,
+    pub result: RunResult,
+}
+
+impl Ran {
+    /// Asserts that it exited 0, and returns what it printed.
+    pub fn printed(self) -> String {
+        assert_eq!(
+            self.result.ended,
+            Ended::Exited { code: 0 },
+            "{}{}",
+            self.stdout,
+            self.stderr
+        );
+        self.stdout
+    }
+
+    /// Its exit code.
+    pub fn code(&self) -> i32 {
+        match self.result.ended {
+            Ended::Exited { code } => code,
+            ref other => panic!("it ended otherwise: {other:?} {}", self.stderr),
+        }
+    }
+
+    /// The signal that ended it.
+    pub fn signal(&self) -> i32 {
+        match self.result.ended {
+            Ended::Signaled { signal } => signal,
+            ref other => panic!("it ended otherwise: {other:?} {}", self.stderr),
+        }
+    }
+}
+
+/// A request with ten seconds of time.
+pub fn request(code: &str) -> Request {
+    Request {
+        uid: UID.to_owned(),
+        code: code.to_owned(),
+        timeout_ms: 10_000,
+        limits: OutputLimits::default(),
+        ..Request::default()
+    }
+}
+
+/// Runs a request as in a Pod.
+pub fn run_request(request: &Request) -> Ran {
+    run_in(Start::default(), request)
+}
+
+/// Runs a request.
+pub fn run_in(start: Start, request: &Request) -> Ran {
+    let mut runner = start.start();
+    runner.request(request);
+    runner.result()
+}
+
+/// Runs a program as in a Pod.
+pub fn run(code: &str) -> Ran {
+    run_request(&request(code))
+}
+
+/// A file for one test, in a place that bubblewrap can bind.
+pub fn scratch_file(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, "").expect("a folder of cargo's own");
+    // As the kubelet makes it.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("its owner may");
+    path
+}

@@ -1,0 +1,119 @@
+//! The end of an execution: its result written once, then what can wait.
+
+use std::time::Duration;
+
+use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
+use codeexec_execution::outcome::{End, status};
+use codeexec_execution::user_hash;
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::connection::CallError;
+use crate::records::{Written, cut, label_finished, result_patch, write_status};
+
+/// Longest pause between tries to write a result while the Kubernetes API is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tries to write the labels; what is still missing then is made up for when a leader begins.
+const LABEL_TRIES: u32 = 5;
+
+impl Driver {
+    /// Writes the result. Comes back only when a result stands, ours (whose phase it returns) or another's, or
+    /// the object is gone.
+    pub(super) async fn finish(&mut self, end: &End) -> Option<Phase> {
+        let now = Timestamp::now();
+        let mut status = status(&self.execution.spec, end, &self.transcript, self.facts(now), now);
+        self.failpoint.hit("before-result-write");
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let patch = result_patch(&status);
+            let api = &self.context.executions;
+            match write_status(api, &self.name, &self.uid, &self.resource_version, &patch).await {
+                Ok(Written::Yes(_)) => {
+                    self.failpoint.hit("after-result-write");
+                    self.log_end(&status);
+                    return status.phase;
+                }
+                Ok(Written::AlreadyFinished | Written::Gone) => return None,
+                Err(error) if is_too_large(&error) && cut(&mut status) => {}
+                Err(error) => {
+                    if is_too_large(&error) {
+                        without_output(&mut status, &error);
+                    }
+                    warn!(execution = self.name, %error, "could not write the result yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// One line for each execution; never the code or what it printed.
+    fn log_end(&self, status: &CodeExecutionStatus) {
+        let timings = status.timings.unwrap_or_default();
+        info!(
+            execution = self.name,
+            uid = self.uid,
+            user = user_hash(&self.execution.spec.user),
+            phase = status.phase.map(Phase::as_str),
+            reason = status.reason.map(Reason::as_str),
+            exit_code = status.exit_code,
+            signal = status.signal,
+            code_sha256 = status.code_sha256,
+            pod = status.pod_name,
+            start_ms = timings.start_ms,
+            claim_ms = timings.claim_ms,
+            run_ms = timings.run_ms,
+            collect_ms = timings.collect_ms,
+            total_ms = timings.total_ms,
+            "execution ended"
+        );
+    }
+
+    /// What no client waits for: the labels of a finished record, and its Pod's end.
+    pub(super) async fn clean_up(mut self, phase: Option<Phase>) {
+        self.session = None;
+        self.failpoint.hit("before-labels");
+        if let Some(phase) = phase {
+            let spec = &self.execution.spec;
+            let (user, ttl) = (user_hash(&spec.user), spec.ttl_seconds_after_finished);
+            for _ in 0..LABEL_TRIES {
+                match label_finished(&self.context.executions, &self.name, phase, &user, ttl).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        self.pause_after(&error, "could not label the finished record")
+                            .await
+                    }
+                }
+            }
+        }
+        self.delete_pod().await;
+    }
+}
+
+/// The API server's ways to say that an object is too large for it, or for etcd behind it.
+fn is_too_large(error: &CallError) -> bool {
+    match error.status() {
+        Some(413 | 422) => true,
+        Some(500) => error.message().contains("too large"),
+        _ => false,
+    }
+}
+
+/// The least that can be said when not even a shortened result is taken.
+fn without_output(status: &mut CodeExecutionStatus, error: &CallError) {
+    let sentence = format!("the result could not be stored: {}", error.message());
+    *status = CodeExecutionStatus {
+        phase: status.phase,
+        reason: status.reason,
+        retryable: status.retryable,
+        exit_code: status.exit_code,
+        signal: status.signal,
+        error: Some(sentence.chars().take(1000).collect()),
+        pod_name: status.pod_name.clone(),
+        completion_time: status.completion_time.clone(),
+        conditions: status.conditions.clone(),
+        ..CodeExecutionStatus::default()
+    };
+}

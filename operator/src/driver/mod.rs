@@ -1,0 +1,518 @@
+//! One execution, from its first sight to its result: observes, asks [`next_step`] and does what it says.
+
+mod conclude;
+mod facts;
+mod pod_io;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec};
+use codeexec_execution::{budget, runner_request};
+use codeexec_runner::Transcript;
+use codeexec_runner::frames::{FromRunner, Ready};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use crate::connection::{CallError, Clients, call};
+use crate::failpoints::Failpoint;
+use crate::observe::PodView;
+use crate::pod;
+use crate::records::{self, Written};
+use crate::session::{Event, Session};
+use crate::settings::Settings;
+use crate::step::{Done, LogState, Observed, PodState, Run, Step, Stream, next_step};
+
+/// Pause before a call that failed for a passing reason is made again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What every driver needs.
+pub struct Context {
+    /// The settings.
+    pub settings: Settings,
+    /// This process's name in the Lease.
+    pub holder: String,
+    /// CodeExecutions of the executions' namespace.
+    pub executions: Api<CodeExecution>,
+    /// The same, where one that can't be read must not stand in the way of the others.
+    pub guarded: Api<DeserializeGuard<CodeExecution>>,
+    /// The same, without spec and status.
+    pub records: Api<PartialObjectMeta<CodeExecution>>,
+    /// ExecutorPools there.
+    pub pools: Api<ExecutorPool>,
+    /// Pods there.
+    pub pods: Api<Pod>,
+    /// The same Pods over the attach connection.
+    pub attach_pods: Api<Pod>,
+}
+
+impl Context {
+    /// A context for the executions' namespace of the settings.
+    #[must_use]
+    pub fn new(settings: Settings, clients: &Clients, holder: String) -> Self {
+        let namespace = &settings.executions_namespace;
+        Self {
+            executions: Api::namespaced(clients.main.clone(), namespace),
+            guarded: Api::namespaced(clients.main.clone(), namespace),
+            records: Api::namespaced(clients.main.clone(), namespace),
+            pools: Api::namespaced(clients.main.clone(), namespace),
+            pods: Api::namespaced(clients.main.clone(), namespace),
+            attach_pods: Api::namespaced(clients.attach.clone(), namespace),
+            holder,
+            settings,
+        }
+    }
+}
+
+/// What the watch on unfinished executions says of one.
+#[derive(Clone, Debug)]
+pub enum ExecutionUpdate {
+    /// It is there.
+    Present(Arc<CodeExecution>),
+    /// It left the watch: finished by somebody, or deleted.
+    Left,
+}
+
+/// What the watch says of a Pod.
+#[derive(Clone, Debug)]
+pub enum PodUpdate {
+    /// It is there.
+    Present(Box<PodView>),
+    /// It is gone; as it was last.
+    Gone(Box<PodView>),
+}
+
+/// Drives one execution to its end.
+pub struct Driver {
+    context: Arc<Context>,
+    execution: Arc<CodeExecution>,
+    name: String,
+    uid: String,
+    resource_version: String,
+    failpoint: Failpoint,
+    updates_rx: watch::Receiver<ExecutionUpdate>,
+    pods_rx: mpsc::UnboundedReceiver<PodUpdate>,
+    session: Option<Session>,
+    transcript: Transcript,
+    ready: Option<Ready>,
+    pool: ExecutorPoolSpec,
+    observed: Observed,
+    clock: Clock,
+}
+
+/// When what happened, as this process saw it.
+struct Clock {
+    seen: Instant,
+    /// Creation to first sight, by the wall clock; Kubernetes records creation to the second.
+    queued: Duration,
+    pod_created: Option<Instant>,
+    ready: Option<Instant>,
+    sent: Option<Instant>,
+    started: Option<Instant>,
+    stopping: Option<Instant>,
+    retry_create_at: Option<Instant>,
+}
+
+impl Driver {
+    /// A driver for an execution with the Pods that exist of it.
+    #[must_use]
+    pub fn new(
+        context: Arc<Context>,
+        execution: Arc<CodeExecution>,
+        pods: Vec<PodView>,
+        updates_rx: watch::Receiver<ExecutionUpdate>,
+        pods_rx: mpsc::UnboundedReceiver<PodUpdate>,
+    ) -> Self {
+        let metadata = &execution.metadata;
+        let (name, uid) = (
+            metadata.name.clone().unwrap_or_default(),
+            metadata.uid.clone().unwrap_or_default(),
+        );
+        let queued = metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(Duration::ZERO, |created| {
+                Timestamp::now()
+                    .duration_since(created.0)
+                    .try_into()
+                    .unwrap_or(Duration::ZERO)
+            });
+        let clock = Clock {
+            seen: Instant::now(),
+            queued,
+            pod_created: None,
+            ready: None,
+            sent: None,
+            started: None,
+            stopping: None,
+            retry_create_at: None,
+        };
+        let observed = first_observation(&execution, &uid, pods);
+        Self {
+            failpoint: Failpoint::of(metadata, &context.holder),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            transcript: Transcript::new(&uid),
+            context,
+            execution,
+            name,
+            uid,
+            updates_rx,
+            pods_rx,
+            session: None,
+            ready: None,
+            pool: ExecutorPoolSpec::default(),
+            observed,
+            clock,
+        }
+    }
+
+    /// Works until nothing is left to do.
+    pub async fn run(mut self) {
+        self.resolve_pool().await;
+        loop {
+            self.take_what_is_there().await;
+            self.refresh();
+            let step = next_step(&self.observed);
+            if !matches!(step, Step::Wait(_)) {
+                debug!(execution = self.name, ?step, "next step");
+            }
+            match step {
+                Step::Wait(longest) => self.wait(longest).await,
+                Step::CreatePod => self.create_pod().await,
+                Step::RecordPod => self.record_pod().await,
+                Step::Attach => self.attach(),
+                Step::Send => self.send(),
+                Step::RecordRunning => self.record_running().await,
+                Step::ReadLog => self.read_log().await,
+                Step::StopPod => {
+                    self.delete_pod().await;
+                    self.clock.stopping = Some(Instant::now());
+                }
+                Step::NextAttempt => self.next_attempt().await,
+                Step::Finish(end) => {
+                    let phase = self.finish(&end).await;
+                    return self.clean_up(phase).await;
+                }
+                Step::Abandon => return self.delete_pod().await,
+            }
+        }
+    }
+
+    /// The pool that the execution names. `default` need not exist: then the settings alone say what Pods
+    /// look like.
+    async fn resolve_pool(&mut self) {
+        let name = self.execution.spec.pool.clone();
+        loop {
+            match call(self.context.pools.get(&name)).await {
+                Ok(pool) => {
+                    self.pool = pool.spec;
+                    return;
+                }
+                Err(error) if error.is_not_found() => {
+                    if name != "default" && self.observed.violation.is_none() {
+                        self.observed.violation = Some(format!("pool {name} does not exist"));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    warn!(execution = self.name, pool = name, %error, "could not read the pool");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Brings what passes with time up to date.
+    fn refresh(&mut self) {
+        let now = Instant::now();
+        let waited = self.clock.queued + (now - self.clock.seen);
+        self.observed.patience_over = waited > self.context.settings.queue_timeout();
+        self.observed.done.stopping_for = self.clock.stopping.map(|at| now - at);
+        let since = self.clock.started.or(self.clock.sent);
+        self.observed.run = Run {
+            started: self.transcript.started(),
+            running_for: since.map_or(Duration::ZERO, |at| now - at),
+            result: self.transcript.result().is_some(),
+            whole: self.transcript.is_whole(),
+        };
+        if let PodState::Refused(refusal) = &mut self.observed.pod {
+            refusal.retry_now = self.clock.retry_create_at.is_none_or(|at| now >= at);
+        }
+    }
+
+    /// Takes everything that came while something else was done.
+    async fn take_what_is_there(&mut self) {
+        while let Ok(update) = self.pods_rx.try_recv() {
+            self.on_pod(update);
+        }
+        while let Some(event) = self.session.as_mut().and_then(Session::try_next) {
+            self.on_stream(event);
+        }
+        if self.updates_rx.has_changed().unwrap_or(false) {
+            let update = self.updates_rx.borrow_and_update().clone();
+            self.on_update(update).await;
+        }
+    }
+
+    /// Waits for the next thing to happen, at most `longest`, and never past a point in time that decides.
+    async fn wait(&mut self, longest: Option<Duration>) {
+        let now = Instant::now();
+        let patience = (!self.observed.patience_over).then(|| {
+            let waited = self.clock.queued + (now - self.clock.seen);
+            self.context.settings.queue_timeout().saturating_sub(waited) + Duration::from_millis(1)
+        });
+        let retry = self
+            .clock
+            .retry_create_at
+            .map(|at| at.saturating_duration_since(now));
+        let bound = [longest, patience, retry.filter(|pause| !pause.is_zero())]
+            .into_iter()
+            .flatten()
+            .min();
+        let timer = async {
+            match bound {
+                Some(bound) => tokio::time::sleep(bound).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stream = async {
+            match self.session.as_mut() {
+                Some(session) => session.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.updates_rx.changed() => {
+                let update = self.updates_rx.borrow_and_update().clone();
+                match changed {
+                    Ok(()) => self.on_update(update).await,
+                    // The dispatcher is gone: the process is ending.
+                    Err(_) => std::future::pending().await,
+                }
+            }
+            Some(update) = self.pods_rx.recv() => self.on_pod(update),
+            Some(event) = stream => self.on_stream(event),
+            () = timer => {}
+        }
+    }
+
+    async fn on_update(&mut self, update: ExecutionUpdate) {
+        match update {
+            ExecutionUpdate::Present(execution) => self.on_execution(execution),
+            ExecutionUpdate::Left => self.look_why_it_left().await,
+        }
+    }
+
+    fn on_execution(&mut self, execution: Arc<CodeExecution>) {
+        self.observed.cancel |= execution.spec.cancel;
+        self.observed.gone |= execution.metadata.deletion_timestamp.is_some();
+        if let Some(version) = &execution.metadata.resource_version {
+            self.saw_version(version);
+        }
+        self.execution = execution;
+    }
+
+    /// Keeps the newest resourceVersion: an event may come after the answer to a later write. An older one
+    /// would only cost a write more.
+    fn saw_version(&mut self, version: &str) {
+        match (version.parse::<u64>(), self.resource_version.parse::<u64>()) {
+            (Ok(new), Ok(known)) if new <= known => {}
+            _ => version.clone_into(&mut self.resource_version),
+        }
+    }
+
+    /// A watch limited to unfinished executions reports one that finished as deleted, the same as a real
+    /// deletion. Only the object can tell.
+    async fn look_why_it_left(&mut self) {
+        loop {
+            match call(self.context.executions.get(&self.name)).await {
+                Ok(object) if object.metadata.uid.as_deref() != Some(&self.uid) => self.observed.gone = true,
+                Ok(object) if records::is_finished(&object) => self.observed.finished = true,
+                // Still there and unfinished: the watch was replaced, and will tell again.
+                Ok(object) => self.on_execution(Arc::new(object)),
+                Err(error) if error.is_not_found() => self.observed.gone = true,
+                Err(error) => {
+                    warn!(execution = self.name, %error, "could not look why an execution left the watch");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            return;
+        }
+    }
+
+    fn on_pod(&mut self, update: PodUpdate) {
+        let current = pod::name(&self.uid, self.observed.done.attempt);
+        match update {
+            PodUpdate::Present(view) if view.name == current => {
+                // An event from before the creation's answer must not bring a Pod back that is gone.
+                if !matches!(self.observed.pod, PodState::Gone(_)) {
+                    self.observed.pod = PodState::Exists(view);
+                }
+            }
+            PodUpdate::Gone(view) if view.name == current => self.observed.pod = PodState::Gone(Some(view)),
+            _ => {}
+        }
+    }
+
+    fn on_stream(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Attached | Event::Broken => self.observed.stream = Stream::Connecting,
+            Event::Sent => self.failpoint.hit("after-frame"),
+            Event::Frame(FromRunner::Ready(ready)) => {
+                if self.observed.stream == Stream::Connecting {
+                    self.observed.stream = Stream::Ready;
+                }
+                self.clock.ready.get_or_insert(now);
+                self.ready = Some(ready);
+            }
+            Event::Frame(frame) => {
+                self.transcript.push(frame);
+                if self.transcript.started() && self.clock.started.is_none() {
+                    self.clock.started = Some(now);
+                    self.failpoint.hit("after-started");
+                }
+            }
+        }
+    }
+
+    async fn record_pod(&mut self) {
+        let status = json!({
+            "phase": "Queued",
+            "podName": pod::name(&self.uid, self.observed.done.attempt),
+            "observedGeneration": self.execution.metadata.generation,
+        });
+        if self.write(&status).await {
+            self.observed.done.recorded = true;
+        }
+    }
+
+    async fn record_running(&mut self) {
+        self.failpoint.hit("before-running-write");
+        let node = match &self.observed.pod {
+            PodState::Exists(pod) => pod.node.clone(),
+            _ => None,
+        };
+        let status =
+            json!({"phase": "Running", "nodeName": node, "startTime": format!("{:.0}", Timestamp::now())});
+        if self.write(&status).await {
+            self.observed.done.running_recorded = true;
+            self.failpoint.hit("after-running-write");
+        }
+    }
+
+    /// Writes into the status; false when it has to be tried again, after a pause.
+    async fn write(&mut self, status: &serde_json::Value) -> bool {
+        let api = &self.context.executions;
+        match records::write_status(api, &self.name, &self.uid, &self.resource_version, status).await {
+            Ok(Written::Yes(version)) => {
+                self.saw_version(&version);
+                true
+            }
+            Ok(Written::AlreadyFinished) => {
+                self.observed.finished = true;
+                true
+            }
+            Ok(Written::Gone) => {
+                self.observed.gone = true;
+                true
+            }
+            Err(error) => {
+                self.pause_after(&error, "could not write the status").await;
+                false
+            }
+        }
+    }
+
+    async fn pause_after(&self, error: &CallError, what: &str) {
+        warn!(execution = self.name, %error, "{what}");
+        tokio::time::sleep(RETRY).await;
+    }
+
+    fn attach(&mut self) {
+        self.failpoint.hit("before-attach");
+        let pod = pod::name(&self.uid, self.observed.done.attempt);
+        self.session = Some(Session::open(
+            self.context.attach_pods.clone(),
+            pod,
+            self.failpoint.clone(),
+        ));
+        self.observed.stream = Stream::Connecting;
+    }
+
+    fn send(&mut self) {
+        self.failpoint.hit("before-frame");
+        let limits = budget::output_limits(&self.execution);
+        if let Some(session) = &self.session {
+            session.send(runner_request(&self.uid, &self.execution.spec, limits));
+        }
+        self.observed.stream = Stream::Sent;
+        self.observed.done.delivered = true;
+        self.clock.sent.get_or_insert_with(Instant::now);
+        self.lower_deadline();
+    }
+
+    async fn next_attempt(&mut self) {
+        warn!(
+            execution = self.name,
+            attempt = self.observed.done.attempt,
+            "its Pod went before it got the program"
+        );
+        self.delete_pod().await;
+        self.session = None;
+        self.transcript = Transcript::new(&self.uid);
+        self.observed.done = Done {
+            attempt: self.observed.done.attempt + 1,
+            ..Done::default()
+        };
+        self.observed.stream = Stream::Detached;
+        self.observed.pod = PodState::NotCreated;
+        self.clock.sent = None;
+        self.clock.started = None;
+    }
+}
+
+/// What is known of an execution before anything was done for it by this process.
+fn first_observation(execution: &CodeExecution, uid: &str, mut pods: Vec<PodView>) -> Observed {
+    let recorded = execution
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_name.clone());
+    let recorded_attempt = recorded.as_ref().and_then(|name| pod::attempt(uid, name));
+    let newest = pods.iter().filter_map(|view| pod::attempt(uid, &view.name)).max();
+    let attempt = newest.max(recorded_attempt).unwrap_or(0);
+    let name = pod::name(uid, attempt);
+    // Nothing can have been sent to a Pod whose name was never recorded.
+    let taken_over = recorded_attempt == Some(attempt);
+    let pod = match pods.iter().position(|view| view.name == name) {
+        Some(at) => PodState::Exists(Box::new(pods.swap_remove(at))),
+        None if taken_over => PodState::Gone(None),
+        None => PodState::NotCreated,
+    };
+    Observed {
+        gone: execution.metadata.deletion_timestamp.is_some(),
+        finished: records::is_finished(execution),
+        cancel: execution.spec.cancel,
+        violation: codeexec_execution::validate(&execution.spec)
+            .err()
+            .map(|violation| violation.to_string()),
+        timeout: Duration::from_secs(u64::from(execution.spec.timeout_seconds.unsigned_abs())),
+        pod,
+        done: Done {
+            recorded: taken_over,
+            taken_over,
+            attempt,
+            log: LogState::Unread,
+            running_recorded: execution.status.as_ref().and_then(|status| status.phase)
+                == Some(codeexec_crds::Phase::Running),
+            ..Done::default()
+        },
+        ..Observed::default()
+    }
+}

@@ -1,0 +1,214 @@
+//! What of a Pod matters to the next step, read off the object once.
+
+use codeexec_crds::LABEL_EXECUTION;
+use codeexec_execution::outcome::End;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+/// A Pod, pruned to what decides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// The execution it serves, by its label.
+    pub execution_uid: Option<String>,
+    /// Name of the CodeExecution that owns it.
+    pub owner: Option<String>,
+    /// The node it is bound to; from then on it can be attached to.
+    pub node: Option<String>,
+    /// When the kubelet took it up: what its deadline counts from.
+    pub start_time: Option<Timestamp>,
+    /// Whether its container can't run any more.
+    pub ended: bool,
+    /// Whether somebody deleted it.
+    pub deleting: bool,
+    /// Why its image does not come, in the kubelet's words.
+    pub image_error: Option<String>,
+    /// Why no node takes it, in the scheduler's words.
+    pub unschedulable: Option<String>,
+    /// How its container ended.
+    pub terminated: Option<Terminated>,
+    /// What ended it from outside, as far as it shows.
+    pub cause: Option<End>,
+    /// Its image, by digest where the runtime says it.
+    pub image_id: Option<String>,
+    /// Its RuntimeClass.
+    pub runtime_class: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminated {
+    /// Exit code of PID 1, the runner.
+    pub exit_code: i32,
+    /// What the runner left in its termination log.
+    pub message: Option<String>,
+}
+
+impl From<&Pod> for PodView {
+    fn from(pod: &Pod) -> Self {
+        let metadata = &pod.metadata;
+        let spec = pod.spec.as_ref();
+        let status = pod.status.clone().unwrap_or_default();
+        let container = status.container_statuses.iter().flatten().next();
+        let state = container.and_then(|container| container.state.as_ref());
+        let terminated = state.and_then(|state| state.terminated.as_ref());
+        let phase_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        // The kubelet calls a Pod past its deadline Failed before it has stopped the container, whose last
+        // words still count.
+        let runs = state.is_some_and(|state| state.running.is_some());
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            execution_uid: metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(LABEL_EXECUTION).cloned()),
+            owner: metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .next()
+                .map(|owner| owner.name.clone()),
+            node: spec.and_then(|spec| spec.node_name.clone()),
+            start_time: status.start_time.as_ref().map(|time| time.0),
+            ended: terminated.is_some() || (phase_ended && !runs),
+            deleting: metadata.deletion_timestamp.is_some(),
+            image_error: container.and_then(image_error),
+            unschedulable: unschedulable(&status),
+            terminated: terminated.map(|terminated| Terminated {
+                exit_code: terminated.exit_code,
+                message: terminated.message.clone(),
+            }),
+            cause: cause(
+                &status,
+                terminated.and_then(|terminated| terminated.reason.as_deref()),
+            )
+            .or_else(|| metadata.deletion_timestamp.is_some().then_some(End::PodDeleted)),
+            image_id: container
+                .map(|container| container.image_id.clone())
+                .filter(|id| !id.is_empty()),
+            runtime_class: spec.and_then(|spec| spec.runtime_class_name.clone()),
+        }
+    }
+}
+
+/// Why a container's image does not come. The kubelet goes on trying but for the reasons that can't mend.
+fn image_error(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let known = matches!(
+        reason,
+        "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed"
+    );
+    known.then(|| waiting.message.clone().unwrap_or_else(|| reason.to_owned()))
+}
+
+fn unschedulable(status: &PodStatus) -> Option<String> {
+    let condition = condition(status, "PodScheduled")?;
+    let waits = condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable");
+    waits.then(|| condition.message.clone().unwrap_or_default())
+}
+
+fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_)
+}
+
+/// What ended a Pod from outside.
+///
+/// DisruptionTarget comes before the Pod goes, from whoever takes it away; the Pod's own reason comes from the
+/// kubelet, or from the node controller for a node that no longer answers.
+fn cause(status: &PodStatus, container_reason: Option<&str>) -> Option<End> {
+    let message = status.message.clone().unwrap_or_default();
+    match status.reason.as_deref() {
+        Some("Evicted" | "Preempting" | "Terminated") => return Some(End::Evicted(message)),
+        Some("NodeLost" | "NodeShutdown" | "Shutdown" | "NodeAffinity") => {
+            return Some(End::NodeLost(message));
+        }
+        Some("DeadlineExceeded") => return Some(End::PodDeadline),
+        _ => {}
+    }
+    if let Some(disruption) =
+        condition(status, "DisruptionTarget").filter(|condition| condition.status == "True")
+    {
+        let message = disruption.message.clone().unwrap_or_default();
+        return Some(match disruption.reason.as_deref() {
+            Some("DeletionByTaintManager" | "DeletionByPodGC") => End::NodeLost(message),
+            _ => End::Evicted(message),
+        });
+    }
+    (container_reason == Some("OOMKilled")).then_some(End::OutOfMemory)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn view(status: serde_json::Value) -> PodView {
+        let pod = json!({"metadata": {"name": "exec-u"}, "spec": {"containers": []}, "status": status});
+        PodView::from(&serde_json::from_value::<Pod>(pod).expect("a Pod"))
+    }
+
+    #[test]
+    fn a_pod_without_a_status_is_neither_bound_nor_ended() {
+        let view = view(json!({}));
+        assert!(view.node.is_none() && !view.ended && view.cause.is_none());
+    }
+
+    #[test]
+    fn each_way_to_lose_a_pod_is_told_apart() {
+        let cause = |status| view(status).cause.map(|end| std::mem::discriminant(&end));
+        let is = |end: End| Some(std::mem::discriminant(&end));
+        assert_eq!(
+            cause(json!({"phase": "Failed", "reason": "Evicted"})),
+            is(End::Evicted(String::new()))
+        );
+        assert_eq!(
+            cause(json!({"phase": "Failed", "reason": "DeadlineExceeded"})),
+            is(End::PodDeadline)
+        );
+        assert_eq!(
+            cause(json!({"phase": "Running", "reason": "NodeLost"})),
+            is(End::NodeLost(String::new()))
+        );
+        let disruption = |reason: &str| json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]});
+        assert_eq!(
+            cause(disruption("EvictionByEvictionAPI")),
+            is(End::Evicted(String::new()))
+        );
+        assert_eq!(
+            cause(disruption("DeletionByTaintManager")),
+            is(End::NodeLost(String::new()))
+        );
+        let killed = json!({"phase": "Failed", "containerStatuses": [{
+            "name": "executor", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+        assert_eq!(cause(killed), is(End::OutOfMemory));
+    }
+
+    #[test]
+    fn an_image_that_does_not_come_shows_with_the_kubelet_s_words() {
+        let status = json!({"phase": "Pending", "containerStatuses": [{
+            "name": "executor", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}}]});
+        assert_eq!(view(status).image_error.as_deref(), Some("no such host"));
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_shows_with_the_scheduler_s_words() {
+        let status = json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
+        assert_eq!(view(status).unschedulable.as_deref(), Some("0/1 nodes"));
+    }
+}

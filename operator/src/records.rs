@@ -1,0 +1,161 @@
+//! Reads and writes of CodeExecutions: every write guarded, the result made to fit.
+
+use codeexec_crds::{
+    ANNOTATION_EXPIRES_AT, CodeExecution, CodeExecutionStatus, LABEL_PHASE, LABEL_USER, Phase, Truncated,
+};
+use codeexec_runner::encoding::{encoded_len, encoded_prefix};
+use jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::connection::{CallError, call};
+
+/// What became of a guarded write.
+#[derive(Debug)]
+pub enum Written {
+    /// It stands; the object's new resourceVersion.
+    Yes(String),
+    /// Somebody else's result stands already.
+    AlreadyFinished,
+    /// The object is gone.
+    Gone,
+}
+
+/// Writes into a status under the object's resourceVersion.
+///
+/// Where somebody wrote meanwhile (a cancellation, a label), it is read again: a result that stands is never
+/// overwritten, anything else is written over with the new version.
+///
+/// # Errors
+/// When the Kubernetes API refuses for another reason, or can't be reached.
+pub async fn write_status(
+    api: &Api<CodeExecution>,
+    name: &str,
+    uid: &str,
+    resource_version: &str,
+    status: &Value,
+) -> Result<Written, CallError> {
+    let mut version = resource_version.to_owned();
+    loop {
+        // The uid guards against an object of the same name that was created since.
+        let patch = json!({"metadata": {"resourceVersion": version, "uid": uid}, "status": status});
+        match call(api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+            Ok(object) => return Ok(Written::Yes(object.metadata.resource_version.unwrap_or_default())),
+            Err(error) if error.is_not_found() => return Ok(Written::Gone),
+            // 409 after a write of our own whose answer was lost is found here as well: the result stands.
+            Err(error) if error.status() == Some(409) => match call(api.get(name)).await {
+                Err(error) if error.is_not_found() => return Ok(Written::Gone),
+                Err(error) => return Err(error),
+                Ok(object) if object.metadata.uid.as_deref() != Some(uid) => return Ok(Written::Gone),
+                Ok(object) if is_finished(&object) => return Ok(Written::AlreadyFinished),
+                Ok(object) => version = object.metadata.resource_version.unwrap_or_default(),
+            },
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether a result stands in an object.
+#[must_use]
+pub fn is_finished(object: &CodeExecution) -> bool {
+    object
+        .status
+        .as_ref()
+        .and_then(|status| status.phase)
+        .is_some_and(Phase::is_terminal)
+}
+
+/// The patch of a result: all of it, and what no longer holds taken away.
+#[must_use]
+pub fn result_patch(status: &CodeExecutionStatus) -> Value {
+    // A status is plain data: serde_json can't refuse it.
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        for field in ["queuePosition", "error", "exitCode", "signal"] {
+            fields.entry(field).or_insert(Value::Null);
+        }
+    }
+    value
+}
+
+/// Makes a status that was refused for its size half as large: output first, then standard error.
+///
+/// Returns false when nothing is left to cut.
+pub fn cut(status: &mut CodeExecutionStatus) -> bool {
+    let mut truncated = status.truncated.unwrap_or_default();
+    let halve = |text: &mut Option<String>, flag: &mut bool| {
+        let Some(text) = text.as_mut().filter(|text| text.len() > 1024) else {
+            return false;
+        };
+        text.truncate(encoded_prefix(text, encoded_len(text) / 2).len());
+        *flag = true;
+        true
+    };
+    let Truncated { stdout, stderr } = &mut truncated;
+    let output_cut = halve(&mut status.output, stdout);
+    let stderr_cut = halve(&mut status.stderr, stderr);
+    status.truncated = Some(truncated);
+    output_cut || stderr_cut
+}
+
+/// Writes what a status patch can't: the labels that finished records are found by, and when theirs goes.
+///
+/// # Errors
+/// When the Kubernetes API refuses or can't be reached; an object that is gone is no error.
+pub async fn label_finished(
+    api: &Api<CodeExecution>,
+    name: &str,
+    phase: Phase,
+    user_hash: &str,
+    ttl_seconds: i64,
+) -> Result<(), CallError> {
+    let expires = Timestamp::now().saturating_add(SignedDuration::from_secs(ttl_seconds));
+    let expires = expires.unwrap_or(Timestamp::MAX);
+    let patch = json!({"metadata": {
+        "labels": {LABEL_PHASE: phase.as_str(), LABEL_USER: user_hash},
+        "annotations": {ANNOTATION_EXPIRES_AT: format!("{expires:.0}")},
+    }});
+    match call(api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_status_is_cut_until_nothing_is_left_to_cut() {
+        let mut status = CodeExecutionStatus {
+            output: Some("é".repeat(10_000)),
+            stderr: Some("short".into()),
+            ..CodeExecutionStatus::default()
+        };
+        let mut cuts = 0;
+        while cut(&mut status) {
+            cuts += 1;
+        }
+        assert_eq!(cuts, 5);
+        assert_eq!(
+            status.truncated,
+            Some(Truncated {
+                stdout: true,
+                stderr: false
+            })
+        );
+        assert_eq!(status.stderr.as_deref(), Some("short"));
+    }
+
+    #[test]
+    fn a_result_takes_away_what_held_before_it() {
+        let patch = result_patch(&CodeExecutionStatus::default());
+        assert_eq!(patch["queuePosition"], Value::Null);
+        assert!(
+            patch
+                .as_object()
+                .is_some_and(|fields| fields.contains_key("queuePosition"))
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! The attach stream of one Pod: opened from the moment the Pod is bound, opened again when it breaks.
+//!
+//! ```text
+//!   driver --Request--> session --frames--> runner
+//!   driver <--Event---- session <--frames-- runner
+//! ```
+//!
+//! The stream is always drained, whatever the driver does: an attached stream that nobody reads stops the
+//! container's output, and its log with it.
+
+use std::time::Duration;
+
+use codeexec_crds::EXECUTOR_CONTAINER;
+use codeexec_runner::frames::{self, Decoder, FromRunner, Request, ToRunner};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{AttachParams, AttachedProcess};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::failpoints::Failpoint;
+
+/// Pause between tries to attach: the container comes up at any moment, and each try costs the API server and
+/// the kubelet about a millisecond.
+const RETRY: Duration = Duration::from_millis(15);
+
+/// After this many quick tries the pause grows: the image is being pulled, or the node is busy.
+const QUICK_TRIES: u32 = 200;
+
+/// The pause then.
+const SLOW_RETRY: Duration = Duration::from_millis(250);
+
+/// How long one try may take; the API server answers at once while there is no container.
+const TRY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a runner may stay silent after a `hello` before it gets another.
+const HELLO_AGAIN: Duration = Duration::from_secs(1);
+
+/// Buffers of the stream, in bytes. kube's default of 1024 would cut a request into hundreds of messages.
+const BUFFER: usize = 256 * 1024;
+
+/// What comes out of a session.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream was opened; the runner has been asked whether it is ready.
+    Attached,
+    /// A frame came.
+    Frame(FromRunner),
+    /// The request was written to the stream.
+    Sent,
+    /// The stream broke; another is being opened. A request that had no answer must be sent again.
+    Broken,
+}
+
+/// A handle on the task that keeps the stream. Dropping it closes the stream.
+pub struct Session {
+    requests_tx: mpsc::Sender<Request>,
+    events_rx: mpsc::UnboundedReceiver<Event>,
+    _stop: DropGuard,
+}
+
+impl Session {
+    /// Starts to open a stream to a Pod that is bound.
+    #[must_use]
+    pub fn open(pods: Api<Pod>, pod: String, failpoint: Failpoint) -> Self {
+        let (requests_tx, requests_rx) = mpsc::channel(1);
+        let (events_tx, events_rx) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let stream = StreamTask {
+            pods,
+            pod,
+            failpoint,
+            requests_rx,
+            events_tx,
+        };
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = stream.run() => {}
+            }
+        });
+        Self {
+            requests_tx,
+            events_rx,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// The next event; never ends while the session lives.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events_rx.recv().await
+    }
+
+    /// An event that is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events_rx.try_recv().ok()
+    }
+
+    /// Sends the request. [`Event::Sent`] follows, or [`Event::Broken`].
+    pub fn send(&self, request: Request) {
+        // Full means that one is under way already, which the runner would answer just the same.
+        let _ = self.requests_tx.try_send(request);
+    }
+}
+
+struct StreamTask {
+    pods: Api<Pod>,
+    pod: String,
+    failpoint: Failpoint,
+    requests_rx: mpsc::Receiver<Request>,
+    events_tx: mpsc::UnboundedSender<Event>,
+}
+
+impl StreamTask {
+    async fn run(mut self) {
+        loop {
+            let process = self.attach().await;
+            self.failpoint.hit("after-attach");
+            if self.events_tx.send(Event::Attached).is_err() {
+                return;
+            }
+            if let Err(error) = self.converse(process).await {
+                tracing::debug!(pod = self.pod, %error, "attach stream broke");
+            }
+            if self.events_tx.send(Event::Broken).is_err() {
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn attach(&self) -> AttachedProcess {
+        let params = AttachParams {
+            container: Some(EXECUTOR_CONTAINER.to_owned()),
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: false,
+            max_stdin_buf_size: Some(BUFFER),
+            max_stdout_buf_size: Some(BUFFER),
+            max_stderr_buf_size: None,
+        };
+        for tried in 0_u32.. {
+            match tokio::time::timeout(TRY_DEADLINE, self.pods.attach(&self.pod, &params)).await {
+                Ok(Ok(process)) => return process,
+                Ok(Err(error)) => tracing::trace!(pod = self.pod, %error, "not attached yet"),
+                Err(_) => tracing::debug!(pod = self.pod, "no answer to attach"),
+            }
+            tokio::time::sleep(if tried < QUICK_TRIES { RETRY } else { SLOW_RETRY }).await;
+        }
+        unreachable!("the loop above has no end")
+    }
+
+    /// Speaks with the runner until the stream breaks.
+    async fn converse(&mut self, mut process: AttachedProcess) -> std::io::Result<()> {
+        let missing = || std::io::Error::other("the stream has no stdin or stdout");
+        let mut stdin = process.stdin().ok_or_else(missing)?;
+        let mut stdout = process.stdout().ok_or_else(missing)?;
+        let mut decoder = Decoder::<FromRunner>::default();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut heard = false;
+        stdin.write_all(&frames::encode(&ToRunner::Hello)).await?;
+        stdin.flush().await?;
+        loop {
+            tokio::select! {
+                read = stdout.read(&mut buffer) => match read? {
+                    0 => return Ok(()),
+                    count => {
+                        for frame in decoder.push(&buffer[..count]) {
+                            heard = true;
+                            // Without a receiver the driver is done; the stream is closed by then.
+                            let _ = self.events_tx.send(Event::Frame(frame));
+                        }
+                    }
+                },
+                Some(request) = self.requests_rx.recv() => {
+                    self.write(&mut stdin, &frames::encode(&ToRunner::Request(Box::new(request)))).await?;
+                    let _ = self.events_tx.send(Event::Sent);
+                }
+                () = tokio::time::sleep(HELLO_AGAIN), if !heard => {
+                    stdin.write_all(&frames::encode(&ToRunner::Hello)).await?;
+                    stdin.flush().await?;
+                }
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        stdin: &mut (impl tokio::io::AsyncWrite + Unpin),
+        frame: &[u8],
+    ) -> std::io::Result<()> {
+        if self.failpoint.is("mid-frame") {
+            stdin.write_all(&frame[..frame.len() / 2]).await?;
+            stdin.flush().await?;
+            // The bytes still have to leave the process: dying at once would only be `before-frame` again.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.failpoint.die("mid-frame");
+        }
+        stdin.write_all(frame).await?;
+        stdin.flush().await
+    }
+}

@@ -1,0 +1,222 @@
+//! The operator's settings: flags, `CODEEXEC_…` variables, and what they resolve to.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// Turns CodeExecutions into Pods and their output into statuses.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "codeexec-operator", version)]
+pub struct Settings {
+    /// Namespace of CodeExecutions, ExecutorPools, executor Pods and the Lease.
+    #[arg(
+        long,
+        env = "CODEEXEC_EXECUTIONS_NAMESPACE",
+        default_value = "codeexec-executions"
+    )]
+    pub executions_namespace: String,
+
+    /// This replica's name in the Lease; each process adds a random suffix.
+    #[arg(long, env = "CODEEXEC_IDENTITY", default_value_t = hostname())]
+    pub identity: String,
+
+    /// Name of the Lease of leader election.
+    #[arg(long, env = "CODEEXEC_LEASE_NAME", default_value = "codeexec-operator")]
+    pub lease_name: String,
+
+    /// Seconds that a silent leader keeps the Lease; it is renewed every third of that.
+    #[arg(long, env = "CODEEXEC_LEASE_SECONDS", default_value_t = 6, value_parser = clap::value_parser!(i32).range(3..=60))]
+    pub lease_seconds: i32,
+
+    /// Image of the executor Pods, where their pool names none.
+    #[arg(long, env = "CODEEXEC_EXECUTOR_IMAGE")]
+    pub executor_image: String,
+
+    /// When the kubelet pulls it: Always, IfNotPresent or Never.
+    #[arg(long, env = "CODEEXEC_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub image_pull_policy: String,
+
+    /// Secrets in the executions' namespace to pull it with, separated by commas.
+    #[arg(long, env = "CODEEXEC_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub image_pull_secrets: Vec<String>,
+
+    /// Service account of the executor Pods: one that may do nothing.
+    #[arg(
+        long,
+        env = "CODEEXEC_EXECUTOR_SERVICE_ACCOUNT",
+        default_value = "codeexec-executor"
+    )]
+    pub executor_service_account: String,
+
+    /// CPU limit of an executor Pod.
+    #[arg(long, env = "CODEEXEC_CPU_LIMIT", default_value = "500m", value_parser = quantity)]
+    pub cpu_limit: String,
+
+    /// Memory limit of an executor Pod; its memory-backed folders count toward it.
+    #[arg(long, env = "CODEEXEC_MEMORY_LIMIT", default_value = "512Mi", value_parser = quantity)]
+    pub memory_limit: String,
+
+    /// CPU request of an executor Pod.
+    #[arg(long, env = "CODEEXEC_CPU_REQUEST", default_value = "50m", value_parser = quantity)]
+    pub cpu_request: String,
+
+    /// Memory request of an executor Pod.
+    #[arg(long, env = "CODEEXEC_MEMORY_REQUEST", default_value = "128Mi", value_parser = quantity)]
+    pub memory_request: String,
+
+    /// Limit of an executor Pod's log and other node storage.
+    #[arg(long, env = "CODEEXEC_EPHEMERAL_STORAGE_LIMIT", default_value = "64Mi", value_parser = quantity)]
+    pub ephemeral_storage_limit: String,
+
+    /// Size of the work directory.
+    #[arg(long, env = "CODEEXEC_CODE_SIZE", default_value = "64Mi", value_parser = quantity)]
+    pub code_size: String,
+
+    /// Size of /tmp.
+    #[arg(long, env = "CODEEXEC_TMP_SIZE", default_value = "64Mi", value_parser = quantity)]
+    pub tmp_size: String,
+
+    /// User and group id of the executor Pods; 0 leaves both to the cluster, as OpenShift wants it.
+    #[arg(long, env = "CODEEXEC_RUN_AS", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=65_535))]
+    pub run_as: i64,
+
+    /// RuntimeClass of the executor Pods, where their pool names none.
+    #[arg(long, env = "CODEEXEC_RUNTIME_CLASS", value_parser = not_blank)]
+    pub runtime_class: Option<String>,
+
+    /// false asks for a user namespace for each executor Pod; unset leaves the field out.
+    #[arg(long, env = "CODEEXEC_HOST_USERS")]
+    pub host_users: Option<bool>,
+
+    /// Seconds that an execution may wait for a Pod before it fails with what held it up.
+    #[arg(long, env = "CODEEXEC_QUEUE_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub queue_timeout_seconds: u32,
+
+    /// Finished records kept at most; the oldest go first.
+    #[arg(long, env = "CODEEXEC_MAX_FINISHED", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_finished: u32,
+
+    /// Price of a vCPU-second, for the cost in each status.
+    #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", default_value_t = 0.000_034_17, value_parser = price)]
+    pub vcpu_second_price: f64,
+
+    /// Address of the health endpoints.
+    #[arg(long, env = "CODEEXEC_LISTEN", default_value = "0.0.0.0:8081")]
+    pub listen: SocketAddr,
+
+    /// Level (error, warn, info, debug, trace) or filter of the log.
+    #[arg(long, env = "CODEEXEC_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// Format of the log.
+    #[arg(long, env = "CODEEXEC_LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Settings {
+    /// How long an execution may wait for a Pod.
+    #[must_use]
+    pub fn queue_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.queue_timeout_seconds))
+    }
+}
+
+fn hostname() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| "codeexec-operator".to_owned())
+}
+
+fn not_blank(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("must not be blank".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(price) if price.is_finite() && price >= 0.0 => Ok(price),
+        _ => Err("must be a number that is not negative".to_owned()),
+    }
+}
+
+fn quantity(text: &str) -> Result<String, String> {
+    match parse_quantity(&Quantity(text.to_owned())) {
+        Some(value) if value > 0.0 => Ok(text.to_owned()),
+        _ => Err("must be a positive Kubernetes quantity such as 500m or 512Mi".to_owned()),
+    }
+}
+
+/// The value of a quantity, or nothing if it is not one.
+#[must_use]
+pub fn parse_quantity(quantity: &Quantity) -> Option<f64> {
+    let text = quantity.0.trim();
+    let digits_end = text
+        .find(|character: char| !(character.is_ascii_digit() || matches!(character, '.' | '-' | '+')))
+        .unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(digits_end);
+    let factor = match suffix {
+        "" => 1.0,
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return text.parse().ok(), // 1e3 and the like
+    };
+    Some(digits.parse::<f64>().ok()? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        use clap::CommandFactory;
+        Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn quantities_parse_as_kubernetes_means_them() {
+        let value = |text: &str| parse_quantity(&Quantity(text.to_owned()));
+        assert_eq!(value("500m"), Some(0.5));
+        assert_eq!(value("512Mi"), Some(512.0 * 1024.0 * 1024.0));
+        assert_eq!(value("2"), Some(2.0));
+        assert_eq!(value("1e3"), Some(1000.0));
+        assert_eq!(value("many"), None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_refused_by_name() {
+        let refusal = |flag: &str, value: &str| {
+            Settings::try_parse_from([
+                "codeexec-operator",
+                "--executor-image=x",
+                &format!("{flag}={value}"),
+            ])
+            .expect_err("a wrong value")
+            .to_string()
+        };
+        assert!(refusal("--lease-seconds", "0").contains("--lease-seconds"));
+        assert!(refusal("--memory-limit", "lots").contains("--memory-limit"));
+        assert!(refusal("--vcpu-second-price", "-1").contains("--vcpu-second-price"));
+    }
+}

@@ -1,0 +1,356 @@
+//! The next step of one execution: a pure function of what is observed.
+//!
+//! ```text
+//!   create Pod ─▶ record its name ─▶ attach ─▶ send ─▶ (record Running) ─▶ finish
+//!        ▲                             │          after a takeover: read the log first
+//!        └── only while no runner can have got the request
+//! ```
+//!
+//! At most once rests on two facts that hold here: `Send` comes only after the Pod's name was recorded in the
+//! status under the object's resourceVersion, which whoever was replaced meanwhile fails to do; and a second
+//! Pod is created only where the first provably never got the request.
+
+use std::time::Duration;
+
+use codeexec_execution::outcome::End;
+
+use crate::observe::PodView;
+
+/// How long a program runs before its phase is worth a write of its own: a fast one saves that write, and
+/// the 10 ms it takes.
+pub const RUNNING_AFTER: Duration = Duration::from_millis(150);
+
+/// How long after its timeout an execution may still lack a result before the operator gives up on its
+/// runner. The kubelet ends the Pod 5 s after the timeout, up to 2 s late; then the log is read.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(9);
+
+/// How long a Pod that is being stopped has to report what its program printed so far.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Pods that one execution may use up before it fails: more would only repeat what the first ones met.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// All that decides the next step.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The execution's object was deleted.
+    pub gone: bool,
+    /// Its result stands already; somebody else wrote it.
+    pub finished: bool,
+    /// Its cancellation was asked for.
+    pub cancel: bool,
+    /// The bound that its spec breaks.
+    pub violation: Option<String>,
+    /// Its timeout.
+    pub timeout: Duration,
+    /// The queue's patience with it is over.
+    pub patience_over: bool,
+    /// The Pod of the current attempt.
+    pub pod: PodState,
+    /// The stream to that Pod.
+    pub stream: Stream,
+    /// What its frames told so far.
+    pub run: Run,
+    /// What this process did, or found done.
+    pub done: Done,
+}
+
+/// The Pod of the current attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PodState {
+    /// None was made yet.
+    #[default]
+    NotCreated,
+    /// It could not be made, and why; trying again after a pause.
+    Refused(Refusal),
+    /// It exists.
+    Exists(Box<PodView>),
+    /// It existed, and is gone; what was last seen of it.
+    Gone(Option<Box<PodView>>),
+}
+
+/// Why the API server did not take a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the execution ends with if this lasts.
+    pub end: End,
+    /// Whether the pause before the next try is over.
+    pub retry_now: bool,
+    /// Whether trying again can help.
+    pub lasting: bool,
+}
+
+/// The stream to the Pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stream {
+    /// Nobody tries to attach.
+    #[default]
+    Detached,
+    /// Somebody tries to attach, or waits for the runner's `ready`.
+    Connecting,
+    /// The runner is ready for a request on this stream.
+    Ready,
+    /// The request was written to this stream.
+    Sent,
+}
+
+/// What the frames told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// The program has started.
+    pub started: bool,
+    /// For how long this process knows that, or that the request was sent.
+    pub running_for: Duration,
+    /// The runner reported its result.
+    pub result: bool,
+    /// Every byte that it kept is here.
+    pub whole: bool,
+}
+
+/// What was done already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The current Pod's name stands in the status.
+    pub recorded: bool,
+    /// The status says Running.
+    pub running_recorded: bool,
+    /// The request may have reached a runner.
+    pub delivered: bool,
+    /// Another process began this; what it did has to be read from the Pod's log first.
+    pub taken_over: bool,
+    /// The log was read (or can't be read any more) since the Pod ended or was taken over.
+    pub log: LogState,
+    /// The Pod's deletion was asked for, this long ago.
+    pub stopping_for: Option<Duration>,
+    /// Number of Pods used up before the current one.
+    pub attempt: u32,
+}
+
+/// Whether the Pod's log was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogState {
+    /// Not yet.
+    #[default]
+    Unread,
+    /// Read while the Pod ran.
+    ReadRunning,
+    /// Read after the Pod had ended: nothing can follow.
+    ReadEnded,
+    /// It can't be had.
+    Lost,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something changes or this long has passed.
+    Wait(Option<Duration>),
+    /// Create the Pod of the current attempt.
+    CreatePod,
+    /// Write its name into the status.
+    RecordPod,
+    /// Open a stream to it.
+    Attach,
+    /// Send the request.
+    Send,
+    /// Write that it runs.
+    RecordRunning,
+    /// Read the Pod's log.
+    ReadLog,
+    /// Delete the Pod; its runner reports what there is.
+    StopPod,
+    /// Give the current Pod up and begin with a new one.
+    NextAttempt,
+    /// Write the result.
+    Finish(End),
+    /// Nothing is left to do, but to see that the Pod goes.
+    Abandon,
+}
+
+/// The next step for what is observed.
+#[must_use]
+pub fn next_step(observed: &Observed) -> Step {
+    let Observed { done, run, pod, .. } = observed;
+    if observed.gone || observed.finished {
+        return Step::Abandon;
+    }
+    if run.result {
+        let log_may_know_more = !run.whole && matches!(done.log, LogState::Unread | LogState::ReadRunning);
+        return if log_may_know_more {
+            Step::ReadLog
+        } else {
+            Step::Finish(end_of(observed))
+        };
+    }
+    if let Some(violation) = &observed.violation {
+        return Step::Finish(End::Rejected(violation.clone()));
+    }
+    match pod {
+        PodState::NotCreated => without_pod(observed, None),
+        PodState::Refused(refusal) => without_pod(observed, Some(refusal)),
+        PodState::Gone(last) => gone(observed, last.as_deref()),
+        PodState::Exists(pod) if pod.ended => ended(observed, pod),
+        PodState::Exists(_) if observed.cancel || done.stopping_for.is_some() => stopping(observed),
+        PodState::Exists(pod) => alive(observed, pod),
+    }
+}
+
+/// What ended a run that has a result, or that will not get one.
+fn end_of(observed: &Observed) -> End {
+    if observed.cancel {
+        return End::Cancelled;
+    }
+    match &observed.pod {
+        PodState::Exists(pod) => pod.cause.clone().unwrap_or(End::Reported),
+        PodState::Gone(last) => last
+            .as_ref()
+            .and_then(|pod| pod.cause.clone())
+            .unwrap_or(End::PodDeleted),
+        PodState::NotCreated | PodState::Refused(_) => End::Reported,
+    }
+}
+
+fn without_pod(observed: &Observed, refusal: Option<&Refusal>) -> Step {
+    if observed.cancel {
+        return Step::Finish(End::Cancelled);
+    }
+    match refusal {
+        Some(refusal) if refusal.lasting || observed.patience_over => Step::Finish(refusal.end.clone()),
+        Some(refusal) if !refusal.retry_now => Step::Wait(None),
+        None if observed.patience_over => Step::Finish(End::Internal(
+            "the operator did not come to it within the queue's patience".to_owned(),
+        )),
+        _ => Step::CreatePod,
+    }
+}
+
+/// The Pod's object is gone, and with it the log.
+fn gone(observed: &Observed, last: Option<&PodView>) -> Step {
+    let done = &observed.done;
+    if observed.cancel {
+        return Step::Finish(End::Cancelled);
+    }
+    let cause = last.and_then(|pod| pod.cause.clone()).unwrap_or(End::PodDeleted);
+    // Who took over can't know whether the one before sent the request.
+    let may_have_run =
+        done.delivered || observed.run.started || (done.taken_over && done.log != LogState::ReadEnded);
+    retry_or(observed, may_have_run, cause)
+}
+
+/// The container has ended without a result on the stream.
+fn ended(observed: &Observed, pod: &PodView) -> Step {
+    let (done, run) = (&observed.done, &observed.run);
+    if matches!(done.log, LogState::Unread | LogState::ReadRunning) {
+        return Step::ReadLog;
+    }
+    let cause = if observed.cancel {
+        End::Cancelled
+    } else {
+        pod.cause.clone().unwrap_or(End::Reported)
+    };
+    // The log holds everything that a runner ever said: no `started` in it means that nothing ran.
+    let may_have_run = run.started || (done.log == LogState::Lost && (done.delivered || done.taken_over));
+    let cause = match (cause, &pod.terminated) {
+        (End::Reported, Some(terminated)) if !may_have_run => End::Internal(runner_failure(terminated)),
+        (cause, _) => cause,
+    };
+    retry_or(observed, may_have_run, cause)
+}
+
+fn runner_failure(terminated: &crate::observe::Terminated) -> String {
+    let said = terminated.message.as_deref().unwrap_or("").trim();
+    let said = if said.is_empty() {
+        "it left no message"
+    } else {
+        said
+    };
+    format!(
+        "the runner exited with code {} before it took the program: {said}",
+        terminated.exit_code
+    )
+}
+
+fn retry_or(observed: &Observed, may_have_run: bool, end: End) -> Step {
+    let retry = !may_have_run
+        && !observed.cancel
+        && !observed.patience_over
+        && observed.done.stopping_for.is_none()
+        && observed.done.attempt + 1 < MAX_ATTEMPTS;
+    if retry {
+        Step::NextAttempt
+    } else {
+        Step::Finish(end)
+    }
+}
+
+/// The Pod is to go: cancelled, or given up.
+fn stopping(observed: &Observed) -> Step {
+    match observed.done.stopping_for {
+        None => Step::StopPod,
+        Some(waited) if waited < STOP_PATIENCE => Step::Wait(Some(STOP_PATIENCE.saturating_sub(waited))),
+        Some(_) if observed.done.log == LogState::Unread => Step::ReadLog,
+        Some(_) if observed.cancel => Step::Finish(End::Cancelled),
+        Some(_) => Step::Finish(End::PodDeadline),
+    }
+}
+
+fn alive(observed: &Observed, pod: &PodView) -> Step {
+    let (done, run) = (&observed.done, &observed.run);
+    if !run.started && !done.delivered {
+        if observed.patience_over {
+            return Step::Finish(obstacle(pod));
+        }
+        if pod.deleting {
+            // Its runner is going; whether it took a request shows when it is gone.
+            return Step::Wait(None);
+        }
+    }
+    if !done.recorded {
+        return Step::RecordPod;
+    }
+    if pod.node.is_none() {
+        return Step::Wait(None);
+    }
+    if done.taken_over && done.log == LogState::Unread {
+        return Step::ReadLog;
+    }
+    if observed.stream == Stream::Detached {
+        return Step::Attach;
+    }
+    if observed.stream == Stream::Ready && !run.started {
+        return Step::Send;
+    }
+    if !run.started && !done.delivered {
+        return Step::Wait(None);
+    }
+    if run.running_for >= observed.timeout + GIVE_UP_AFTER {
+        return Step::StopPod;
+    }
+    if run.started && !done.running_recorded {
+        if run.running_for >= RUNNING_AFTER {
+            return Step::RecordRunning;
+        }
+        return Step::Wait(Some(RUNNING_AFTER.saturating_sub(run.running_for)));
+    }
+    Step::Wait(Some(
+        (observed.timeout + GIVE_UP_AFTER).saturating_sub(run.running_for),
+    ))
+}
+
+/// What held up a Pod that never got ready.
+fn obstacle(pod: &PodView) -> End {
+    if let Some(message) = &pod.image_error {
+        return End::ImagePull(message.clone());
+    }
+    if let (None, message) = (&pod.node, &pod.unschedulable) {
+        return End::Unschedulable(message.clone().unwrap_or_default());
+    }
+    if let Some(cause) = &pod.cause {
+        return cause.clone();
+    }
+    End::Internal("its Pod did not become ready within the queue's patience".to_owned())
+}
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;
