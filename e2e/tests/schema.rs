@@ -217,3 +217,13 @@ async fn cancel_can_be_set_but_not_taken_back() -> Result<()> {
     cluster.end_of(&name, PATIENCE).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_code_execution_in_another_namespace_is_refused_and_told_where_to_go() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let elsewhere: Api<CodeExecution> = Api::namespaced(cluster.client(), "default");
+    let execution = Program::new("print(1)").resource(&unique("elsewhere"));
+    let status = refusal(elsewhere.create(&PostParams::default(), &execution).await)?.context("it was accepted")?;
+    assert!(status.message.contains(&cluster.executions_namespace), "{status:?}");
+    Ok(())
+}

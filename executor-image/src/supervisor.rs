@@ -34,6 +34,8 @@ const CHUNK: usize = 64 * 1024;
 const STDIN_RETRY: Duration = Duration::from_millis(250);
 /// How often memory is added up where no cgroup bounds it.
 const MEMORY_WATCH: Duration = Duration::from_millis(50);
+/// No deadline is later, so that none overflows the clock.
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long `started` may take to be written. Without it in the log the program must not run.
 const STARTED_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the last frames may take.
@@ -42,6 +44,9 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 const REAP_PATIENCE: Duration = Duration::from_secs(3);
 /// Most that is read from the pipes after the end; they hold far less.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
+/// How many signals or ended processes are looked at before everything else gets its turn: a program that makes
+/// them faster than they are taken must not hold up its deadline.
+const AT_ONCE: usize = 256;
 /// Longest message of the bootstrap.
 const CONTROL_BYTES: usize = 4096;
 
@@ -112,6 +117,8 @@ struct Loop {
     decoder: Decoder<ToRunner>,
     control: Vec<u8>,
     stdin_ended: Option<Instant>,
+    /// There is more to be done that no descriptor tells of.
+    hurried: bool,
     run: Option<Run>,
 }
 
@@ -160,6 +167,7 @@ impl Supervisor<'_> {
         }
 
         let wake = [
+            state.hurried.then_some(now),
             retry,
             state.run.as_ref().map(|run| run.deadline),
             state.run.as_ref().and_then(|run| run.collector.due(now)),
@@ -183,7 +191,7 @@ impl Supervisor<'_> {
     }
 
     fn step(&mut self, state: &mut Loop, stdin_readable: bool) -> Option<End> {
-        while let Some(signal) = self.signals.next() {
+        for signal in std::iter::from_fn(|| self.signals.next()).take(AT_ONCE) {
             if signal == Signal::Stop {
                 return Some(End::Stopped);
             }
@@ -200,7 +208,9 @@ impl Supervisor<'_> {
         self.child.request.pump();
         self.child.stdin.pump();
         self.read_output(state);
-        if let Some(status) = reap(self.child.pid).of_child {
+        let reaped = reap(self.child.pid);
+        state.hurried = reaped.more;
+        if let Some(status) = reaped.of_child {
             return Some(End::Child(status));
         }
 
@@ -273,7 +283,7 @@ impl Supervisor<'_> {
 
     fn start(&mut self, state: &mut Loop, request: &Request) -> Option<End> {
         // What preloaded modules printed is not the program's.
-        while self.read_output(state) > 0 {}
+        (0..AT_ONCE).any(|_| self.read_output(state) == 0);
         let handover = child::handover(request);
         let mut run = Run::new(request, self.child.pid);
         let failed = match handover {
@@ -407,7 +417,7 @@ impl Run {
     /// The clock starts when nothing but the program itself can use its time.
     fn begin(&mut self, request: &Request) {
         self.started = Instant::now();
-        self.deadline = self.started + Duration::from_millis(request.timeout_ms);
+        self.deadline = self.started + Duration::from_millis(request.timeout_ms).min(LONGEST_RUN);
     }
 }
 
@@ -415,12 +425,13 @@ impl Run {
 struct Reaped {
     of_child: Option<WaitStatus>,
     nobody_left: bool,
+    more: bool,
 }
 
 /// Takes every process that has ended; as PID 1 the runner is the parent of all orphans.
 fn reap(child: Pid) -> Reaped {
     let mut reaped = Reaped::default();
-    loop {
+    for _ in 0..AT_ONCE {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == child => reaped.of_child = Some(status),
             Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -431,6 +442,8 @@ fn reap(child: Pid) -> Reaped {
             }
         }
     }
+    reaped.more = true;
+    reaped
 }
 
 /// How many bytes came. Lets go of a stream that has ended.

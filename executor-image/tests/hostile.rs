@@ -85,16 +85,35 @@ attempt('mlockall', lambda: call(151, 3))",
 #[test]
 fn signals_from_inside_do_not_end_the_runner() {
     let code = "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-                for s in (15, 2, 1, 3, 6, 11): \n    try: os.kill(-1, s)\n    except OSError: pass\n    \
-                \n    \nprint('unreachable')";
+                for s in (15, 2, 1, 3, 6, 11):\n    try: os.kill(-1, s)\n    except OSError: pass\nprint('spared')";
     // kill(-1) spares the caller and PID 1.
-    let ran = run(code);
-    assert_eq!(ran.stdout, "unreachable\n");
+    assert_eq!(run(code).printed(), "spared\n");
     // What a descriptor's owner gets of the kernel names no sender.
     let code = "import fcntl, os, signal, sys\nr, w = os.pipe()\ntry:\n    fcntl.fcntl(r, fcntl.F_SETOWN, 1)\n    \
                 fcntl.fcntl(r, 10, signal.SIGTERM)\n    fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)\n    \
                 os.write(w, b'x')\nexcept OSError: pass\nimport time; time.sleep(0.2)\nprint('still here')";
     assert_eq!(run(code).printed(), "still here\n");
+}
+
+#[test]
+fn when_memory_runs_out_the_kernel_takes_the_program_and_not_the_runner() {
+    let ran = run("for pid in ('self', '1'): print(open(f'/proc/{pid}/oom_score_adj').read().strip())");
+    let scores = ran.printed();
+    let (program, runner) = scores.trim().split_once('\n').expect("two lines");
+    assert_eq!(program, "1000");
+    assert_ne!(runner, "1000");
+}
+
+#[test]
+fn orphans_that_end_faster_than_they_are_reaped_hold_up_no_deadline() {
+    let code = "import os\nwhile True:\n    try:\n        if os.fork() == 0:\n            if os.fork() == 0: os._exit(0)\n            \
+                os._exit(0)\n    except OSError: pass";
+    let ran = run_request(&Request {
+        timeout_ms: 1000,
+        ..request(code)
+    });
+    assert_eq!(ran.result.ended, Ended::DeadlineExceeded);
+    assert!(ran.result.run_ms < 3000, "{:?}", ran.result);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Dispatcher {
 
     fn on_execution(
         &mut self,
-        change: Change<Result<Arc<CodeExecution>, InvalidObject>>,
+        change: Change<Result<Arc<CodeExecution>, Box<InvalidObject>>>,
         listed: &mut HashSet<String>,
     ) {
         match change {
@@ -131,7 +131,7 @@ impl Dispatcher {
                     None => self.drive(uid, execution, Duration::ZERO),
                 }
             }
-            Change::Present(Err(invalid)) => self.reject(invalid),
+            Change::Present(Err(invalid)) => self.reject(*invalid),
             Change::Gone(Ok(execution)) => self.left(&execution.metadata.uid.clone().unwrap_or_default()),
             Change::Gone(Err(_)) => {}
             Change::Listed => {

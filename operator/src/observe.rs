@@ -155,6 +155,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value)] // the calls read better
     fn view(status: serde_json::Value) -> PodView {
         let pod = json!({"metadata": {"name": "exec-u"}, "spec": {"containers": []}, "status": status});
         PodView::from(&serde_json::from_value::<Pod>(pod).expect("a Pod"))

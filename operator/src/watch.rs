@@ -45,13 +45,15 @@ pub fn pods(api: Api<Pod>) -> impl Stream<Item = Change<PodView>> + Send {
 /// A malformed object, or one of a future version, comes as an error of its own and stalls nothing.
 pub fn unfinished(
     api: Api<DeserializeGuard<CodeExecution>>,
-) -> impl Stream<Item = Change<Result<Arc<CodeExecution>, InvalidObject>>> + Send {
+) -> impl Stream<Item = Change<Result<Arc<CodeExecution>, Box<InvalidObject>>>> + Send {
     let selector = Phase::TERMINAL
         .map(|phase| format!("status.phase!={}", phase.as_str()))
         .join(",");
     let config = watcher::Config::default().fields(&selector);
     changes(api, config).map(|change| {
-        let open = |DeserializeGuard(result): DeserializeGuard<CodeExecution>| result.map(Arc::new);
+        let open = |DeserializeGuard(result): DeserializeGuard<CodeExecution>| {
+            result.map(Arc::new).map_err(Box::new)
+        };
         match change {
             Change::Restarted => Change::Restarted,
             Change::Present(object) => Change::Present(open(object)),

@@ -15,6 +15,11 @@
 {{/* Labels of an object; takes (list . "component"). Selectors use codeexec.selector only, which never changes. */}}
 {{- define "codeexec.labels" -}}
 {{- $root := index . 0 -}}
+{{- range $name, $_ := $root.Values.commonLabels -}}
+{{- if regexMatch "^(app\\.kubernetes\\.io|helm\\.sh)/" $name -}}
+{{- fail (printf "commonLabels must not set %s, which the chart sets itself" $name) -}}
+{{- end -}}
+{{- end -}}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}

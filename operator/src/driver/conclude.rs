@@ -83,7 +83,7 @@ impl Driver {
                     Ok(()) => break,
                     Err(error) => {
                         self.pause_after(&error, "could not label the finished record")
-                            .await
+                            .await;
                     }
                 }
             }

@@ -349,11 +349,11 @@ impl Driver {
     fn on_pod(&mut self, update: PodUpdate) {
         let current = pod::name(&self.uid, self.observed.done.attempt);
         match update {
-            PodUpdate::Present(view) if view.name == current => {
-                // An event from before the creation's answer must not bring a Pod back that is gone.
-                if !matches!(self.observed.pod, PodState::Gone(_)) {
-                    self.observed.pod = PodState::Exists(view);
-                }
+            // An event from before the creation's answer must not bring a Pod back that is gone.
+            PodUpdate::Present(view)
+                if view.name == current && !matches!(self.observed.pod, PodState::Gone(_)) =>
+            {
+                self.observed.pod = PodState::Exists(view);
             }
             PodUpdate::Gone(view) if view.name == current => self.observed.pod = PodState::Gone(Some(view)),
             _ => {}

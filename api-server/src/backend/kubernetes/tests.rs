@@ -47,11 +47,11 @@ impl Fake {
         self.0.objects.lock().unwrap()
     }
 
-    fn note(&self, call: String) -> Result<(), Box<Response>> {
+    fn note(&self, call: String) -> axum::response::Result<()> {
         self.0.calls.lock().unwrap().push(call);
         self.0.changed.send_modify(|count| *count += 1);
         match *self.0.lost.lock().unwrap() {
-            true => Err(Box::new(failure(500, "InternalError", "lost"))),
+            true => Err(failure(500, "InternalError", "lost").into()),
             false => Ok(()),
         }
     }
@@ -104,7 +104,7 @@ fn failure(code: u16, reason: &str, message: &str) -> Response {
 async fn list_or_watch(
     State(fake): State<Fake>,
     Query(query): Query<BTreeMap<String, String>>,
-) -> Result<Response, Box<Response>> {
+) -> axum::response::Result<Response> {
     assert_eq!(query["labelSelector"], "codeexec.dev/replica=replica-1");
     if query.get("watch").is_none() {
         fake.note("list".to_owned())?;
@@ -123,7 +123,7 @@ async fn list_or_watch(
     Ok(Body::from_stream(lines.boxed()).into_response())
 }
 
-async fn create(State(fake): State<Fake>, Json(mut object): Json<Value>) -> Result<Response, Box<Response>> {
+async fn create(State(fake): State<Fake>, Json(mut object): Json<Value>) -> axum::response::Result<Response> {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
     fake.note(format!("create {name}"))?;
     if fake.objects().contains_key(&name) {
@@ -141,7 +141,7 @@ async fn create(State(fake): State<Fake>, Json(mut object): Json<Value>) -> Resu
     })
 }
 
-async fn read(State(fake): State<Fake>, Path(name): Path<String>) -> Result<Response, Box<Response>> {
+async fn read(State(fake): State<Fake>, Path(name): Path<String>) -> axum::response::Result<Response> {
     fake.note(format!("read {name}"))?;
     Ok(match fake.objects().get(&name) {
         Some(object) => Json(object).into_response(),
@@ -153,7 +153,7 @@ async fn patch(
     State(fake): State<Fake>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Response, Box<Response>> {
+) -> axum::response::Result<Response> {
     let body = String::from_utf8(body.to_vec()).unwrap();
     fake.note(format!("patch {name} {body}"))?;
     Ok(match fake.objects().get(&name) {
