@@ -24,7 +24,7 @@ fn bytes(what: &'static str, body: impl Into<Vec<u8>>, status: u16, names: &'sta
 }
 
 /// A good request with some fields changed; `marker` stands in its code.
-fn changed(marker: &str, what: &'static str, fields: Value, status: u16, names: &'static str) -> Bad {
+fn changed(marker: &str, what: &'static str, fields: &Value, status: u16, names: &'static str) -> Bad {
     let mut body = json!({"code": format!("print('{marker}')"), "language": "python"});
     for (name, value) in fields.as_object().into_iter().flatten() {
         body[name] = value.clone();
@@ -33,7 +33,7 @@ fn changed(marker: &str, what: &'static str, fields: Value, status: u16, names: 
 }
 
 fn fields_of_the_wrong_kind(marker: &str) -> Vec<Bad> {
-    let bad = |what, fields, names| changed(marker, what, fields, 400, names);
+    let bad = |what, fields: Value, names| changed(marker, what, &fields, 400, names);
     vec![
         bad("null code", json!({"code": null}), "code is required"),
         bad("empty code", json!({"code": ""}), "code is required"),
@@ -95,7 +95,7 @@ fn fields_of_the_wrong_kind(marker: &str) -> Vec<Bad> {
 }
 
 fn values_beyond_their_bounds(marker: &str) -> Vec<Bad> {
-    let bad = |what, fields, names| changed(marker, what, fields, 400, names);
+    let bad = |what, fields: Value, names| changed(marker, what, &fields, 400, names);
     let file = |path: &str| json!({"files": [{"path": path, "content": "aGk="}]});
     vec![
         bad("a timeout of 0", json!({"timeout": 0}), "timeout"),

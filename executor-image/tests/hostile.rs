@@ -20,9 +20,13 @@ def call(number, *args):
     return result
 ";
 
+/// With Landlock and on kernels without it.
 fn nothing_succeeds(attempts: &str) {
-    let ran = run(&format!("{ATTEMPT}{attempts}\nprint('all tried')"));
-    assert_eq!(ran.printed(), "all tried\n");
+    let program = request(&format!("{ATTEMPT}{attempts}\nprint('all tried')"));
+    assert_eq!(run_request(&program).printed(), "all tried\n");
+    let ran = run_in(Start::default().without_landlock(), &program);
+    assert_eq!(ran.ready.isolation.landlock_abi, 0);
+    assert_eq!(ran.printed(), "all tried\n", "without Landlock");
 }
 
 #[test]
@@ -56,8 +60,7 @@ fn the_runner_s_memory_environment_and_descriptors_are_closed() {
     attempt(name, lambda: open('/proc/1/' + name, 'rb').read(1))
     attempt(name, lambda: open('/proc/1/' + name, 'wb').write(b'x'))
 attempt('list', lambda: os.listdir('/proc/1/fd'))
-attempt('oom_score_adj', lambda: open('/proc/self/oom_score_adj', 'w').write('-1000'))
-attempt('oom_score_adj', lambda: open('/proc/self/oom_score_adj', 'w').write('0'))",
+attempt('oom_score_adj', lambda: os.write(os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-1000'))",
     );
 }
 
@@ -93,6 +96,10 @@ fn signals_from_inside_do_not_end_the_runner() {
                 fcntl.fcntl(r, 10, signal.SIGTERM)\n    fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)\n    \
                 os.write(w, b'x')\nexcept OSError: pass\nimport time; time.sleep(0.2)\nprint('still here')";
     assert_eq!(run(code).printed(), "still here\n");
+    assert_eq!(
+        run_in(Start::default().without_landlock(), &request(code)).printed(),
+        "still here\n"
+    );
 }
 
 #[test]
@@ -198,7 +205,7 @@ fn the_old_system_call_gate_ends_the_program() {
 #[test]
 fn writes_end_at_the_work_and_temporary_directories() {
     let attempts = "
-for path in ('/usr/x', '/etc/x', '/x', '/runner', '/dev/x', '/proc/self/comm', '/proc/sysrq-trigger', '/usr/bin/python3'):
+for path in ('/usr/x', '/etc/x', '/x', '/runner', '/dev/x', '/proc/self/comm', '/proc/self/oom_score_adj', '/proc/sysrq-trigger', '/usr/bin/python3'):
     attempt(path, lambda: os.close(os.open(path, os.O_WRONLY | os.O_CREAT)))
 attempt('device', lambda: os.mknod('/tmp/n', 0o020666, os.makedev(1, 3)))
 for path in ('/dev/kmsg', '/dev/mem', '/proc/kcore'):

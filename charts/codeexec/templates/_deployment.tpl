@@ -18,8 +18,8 @@ A Deployment. Takes a dict:
 {{- range $values.extraEnv -}}{{- $replaced = append $replaced .name -}}{{- end -}}
 {{- $env := list -}}
 {{- range .env -}}{{- if not (has .name $replaced) -}}{{- $env = append $env . -}}{{- end -}}{{- end -}}
-{{- $podContext := deepCopy $values.podSecurityContext -}}
-{{- $context := deepCopy $values.securityContext -}}
+{{- $podContext := deepCopy (default (dict) $values.podSecurityContext) -}}
+{{- $context := deepCopy (default (dict) $values.securityContext) -}}
 {{- if include "codeexec.assignedUsers" $root -}}
 {{- $podContext = omit $podContext "runAsUser" "runAsGroup" "fsGroup" "supplementalGroups" -}}
 {{- $context = omit $context "runAsUser" "runAsGroup" -}}
@@ -46,7 +46,11 @@ spec:
   {{- end }}
   revisionHistoryLimit: 3
   strategy:
+    {{- if eq $values.strategy.type "Recreate" }}
+    type: Recreate
+    {{- else }}
     {{- toYaml $values.strategy | nindent 4 }}
+    {{- end }}
   selector:
     matchLabels:
       {{- $selector | nindent 6 }}

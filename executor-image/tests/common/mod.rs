@@ -3,7 +3,8 @@
 #![allow(clippy::expect_used)] // A test that can't do its work has failed.
 
 use std::fs::{self, Permissions};
-use std::io::{self, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,10 +16,16 @@ use codeexec_runner::Transcript;
 use codeexec_runner::frames::{
     Decoder, Ended, FromRunner, OutputLimits, Ready, Request, RunResult, ToRunner, encode,
 };
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 /// Longer than any test's program may run.
 const PATIENCE: Duration = Duration::from_secs(30);
+#[cfg(target_arch = "x86_64")]
+const ARCH: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+const ARCH: TargetArch = TargetArch::aarch64;
 const UID: &str = "uid-of-the-execution";
 
 /// How a runner is started.
@@ -27,6 +34,7 @@ pub struct Start {
     bwrap: Vec<String>,
     user: u32,
     stdout: Option<PipeWriter>,
+    filter: Option<PipeReader>,
 }
 
 impl Default for Start {
@@ -37,6 +45,7 @@ impl Default for Start {
             bwrap: Vec::new(),
             user: 1000,
             stdout: None,
+            filter: None,
         }
     }
 }
@@ -57,6 +66,35 @@ impl Start {
     /// As root of its user namespace.
     pub fn root(mut self) -> Self {
         self.user = 0;
+        self
+    }
+
+    /// On a kernel without Landlock, as far as the runner can tell.
+    pub fn without_landlock(self) -> Self {
+        let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+        let missing = SeccompAction::Errno(38);
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, missing, ARCH);
+        let program = filter
+            .and_then(|filter| BpfProgram::try_from(filter).map_err(Into::into))
+            .expect("one rule");
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        for instruction in program {
+            let code = instruction.code.to_ne_bytes();
+            let bytes = [
+                code.as_slice(),
+                &[instruction.jt, instruction.jf],
+                &instruction.k.to_ne_bytes(),
+            ]
+            .concat();
+            writer.write_all(&bytes).expect("it fits into a pipe");
+        }
+        fcntl_setfd(&reader, FdFlags::empty()).expect("open");
+        self.bwrap(&["--seccomp", &reader.as_raw_fd().to_string()])
+            .keeping(reader)
+    }
+
+    fn keeping(mut self, filter: PipeReader) -> Self {
+        self.filter = Some(filter);
         self
     }
 
@@ -99,6 +137,7 @@ impl Start {
             .spawn()
             .expect("these tests need bubblewrap (the command bwrap) and start nothing without it");
         let stdin = child.stdin.take();
+        drop(self.filter);
         // bubblewrap's own copy of a pipe that was given stays open here with the command.
         drop(command);
         let mut stdout: Box<dyn Read + Send> = match child.stdout.take() {

@@ -1,0 +1,193 @@
+//! The shortest times that a Pod and an interpreter could take.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use codeexec_crds::EXECUTOR_CONTAINER;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kube::api::{AttachParams, AttachedProcess, DeleteParams, ObjectMeta, PostParams};
+use kube::{Api, ResourceExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use crate::cluster::PATIENCE;
+use crate::{Cluster, Program, unique, wait_until};
+
+/// Between two tries to attach to a Pod that is starting.
+const RETRY: Duration = Duration::from_millis(15);
+
+/// Reads a line of code and runs it: an attached stream replays nothing, so that output must wait for its reader.
+const ONE_LINE: &str = "exec(input())";
+
+/// The same, again and again.
+const MANY_LINES: &str = "while True: exec(input(), {})";
+
+/// Pods with the image, limits and security context of executor Pods, but plain Python inside.
+#[derive(Clone)]
+pub struct PodFloor {
+    pods: Api<Pod>,
+    spec: PodSpec,
+}
+
+impl PodFloor {
+    /// Takes the spec from a Pod that the operator made.
+    ///
+    /// # Errors
+    /// When it makes none.
+    pub async fn like_the_operators(cluster: &Cluster) -> Result<Self> {
+        let execution = cluster.apply("floor", &Program::that_takes(2.0, "runs")).await?;
+        let pod = cluster.pod_that_printed(&execution, "runs").await?;
+        let mut spec = pod.spec.context("a Pod without a spec")?;
+        spec.node_name = None;
+        spec.active_deadline_seconds = Some(600);
+        cluster.end_of(&execution.name_any(), PATIENCE).await?;
+        Ok(Self {
+            pods: cluster.executors(),
+            spec,
+        })
+    }
+
+    async fn create(&self, code: &str) -> Result<String> {
+        let mut spec = self.spec.clone();
+        let container = spec.containers.first_mut().context("a Pod without a container")?;
+        container.command = Some(["python3", "-u", "-c", code].map(str::to_owned).to_vec());
+        // No label of ours: the operator must not take it for one of its own.
+        let pod = Pod {
+            metadata: ObjectMeta {
+                name: Some(unique("floor")),
+                ..ObjectMeta::default()
+            },
+            spec: Some(spec),
+            status: None,
+        };
+        Ok(self.pods.create(&PostParams::default(), &pod).await?.name_any())
+    }
+
+    async fn attach(&self, name: &str) -> Result<AttachedProcess> {
+        let params = AttachParams::default()
+            .container(EXECUTOR_CONTAINER)
+            .stdin(true)
+            .stdout(true)
+            .stderr(false);
+        let began = Instant::now();
+        loop {
+            match self.pods.attach(name, &params).await {
+                Ok(attached) => return Ok(attached),
+                Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+
+    /// From the creation of a Pod to the output of its program.
+    ///
+    /// # Errors
+    /// When it prints something else, or nothing.
+    pub async fn sample(&self) -> Result<Duration> {
+        let began = Instant::now();
+        let name = self.create(ONE_LINE).await?;
+        let mut attached = self.attach(&name).await?;
+        exchange(&mut attached).await?;
+        let took = began.elapsed();
+        self.remove(&name).await?;
+        Ok(took)
+    }
+
+    /// Waits until no Pod is left, so that the end of one sample does not slow the next.
+    ///
+    /// # Errors
+    /// When one stays.
+    pub async fn settle(&self) -> Result<()> {
+        wait_until("no Pod but the attached one is left", PATIENCE, async || {
+            let pods = self.pods.list_metadata(&Default::default()).await?;
+            let others = pods.iter().filter(|pod| !pod.annotations().contains_key(KEEP));
+            Ok((others.count() == 0).then_some(()))
+        })
+        .await
+    }
+}
+
+/// Annotation of the Pod that stays for all samples.
+const KEEP: &str = "codeexec.dev/bench-keep";
+
+/// A Pod that is attached already and runs one line after the other.
+pub struct AttachedFloor {
+    floor: PodFloor,
+    name: String,
+    attached: AttachedProcess,
+}
+
+impl AttachedFloor {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(floor: &PodFloor) -> Result<Self> {
+        let name = floor.create(MANY_LINES).await?;
+        let keep = serde_json::json!({"metadata": {"annotations": {KEEP: "true"}}});
+        let patch = kube::api::Patch::Merge(keep);
+        floor.pods.patch_metadata(&name, &Default::default(), &patch).await?;
+        let mut attached = floor.attach(&name).await?;
+        exchange(&mut attached).await?;
+        Ok(Self {
+            floor: floor.clone(),
+            name,
+            attached,
+        })
+    }
+
+    /// From writing the code to its output.
+    ///
+    /// # Errors
+    /// When it prints something else, or nothing.
+    pub async fn sample(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        exchange(&mut self.attached).await?;
+        Ok(began.elapsed())
+    }
+
+    /// Removes its Pod.
+    ///
+    /// # Errors
+    /// When Kubernetes refuses.
+    pub async fn stop(self) -> Result<()> {
+        self.floor.remove(&self.name).await
+    }
+}
+
+/// Writes a line of code and reads the line it prints.
+async fn exchange(attached: &mut AttachedProcess) -> Result<()> {
+    let mut input = attached.stdin().context("a stdin")?;
+    let mut output = attached.stdout().context("a stdout")?;
+    input.write_all(b"print(1)\n").await?;
+    input.flush().await?;
+    let mut line = [0; 2];
+    tokio::time::timeout(PATIENCE, output.read_exact(&mut line)).await.context("no output")??;
+    ensure!(&line == b"1\n", "it printed {line:?}");
+    Ok(())
+}
+
+/// From spawning the interpreter of local mode to its end.
+///
+/// # Errors
+/// When it can't be started.
+pub async fn python_floor(python: &Path) -> Result<Duration> {
+    let began = Instant::now();
+    let child = Command::new(python)
+        .args(["-I", "-c", "print(1)"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start {}: `make run` makes it", python.display()))?;
+    let output = child.wait_with_output().await?;
+    let took = began.elapsed();
+    ensure!(output.stdout == b"1\n", "{} printed {:?}", python.display(), output.stdout);
+    Ok(took)
+}
