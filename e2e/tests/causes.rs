@@ -91,11 +91,8 @@ async fn a_pod_evicted_by_its_node_is_evicted() -> Result<()> {
 async fn could_not_run(cluster: &Cluster, pool: &str, reason: Reason) -> Result<CodeExecutionStatus> {
     let program = Program::new("print('ran')").pool(pool);
     let execution = cluster.apply("could-not-run", &program).await?;
-    let body = program.body();
-    let (answer, status) = tokio::join!(
-        cluster.post(&body),
-        cluster.end_of(&execution.name_any(), PATIENCE)
-    );
+    let (body, name) = (program.body(), execution.name_any());
+    let (answer, status) = tokio::join!(cluster.post(&body), cluster.end_of(&name, PATIENCE));
     let Answer {
         status: http,
         retry_after,

@@ -43,7 +43,13 @@ fn ran_whole_and_once(status: &CodeExecutionStatus, first: &str) -> Result<()> {
 }
 
 /// Runs `program` with the leading operator dying at `failpoint`, and checks that nobody could tell.
-async fn survives(cluster: &Cluster, witness: &Witness, failpoint: &str, program: Program, first: &str) -> Result<()> {
+async fn survives(
+    cluster: &Cluster,
+    witness: &Witness,
+    failpoint: &str,
+    program: Program,
+    first: &str,
+) -> Result<()> {
     let victim = operator::leader(cluster).await?;
     let program = program.annotation(failpoints::ANNOTATION, format!("{failpoint}@{victim}"));
     let execution = cluster.apply("killed", &program).await?;
@@ -52,11 +58,15 @@ async fn survives(cluster: &Cluster, witness: &Witness, failpoint: &str, program
     // Otherwise the failpoint was never reached, and all this proved nothing.
     operator::leader_other_than(cluster, &victim, Duration::from_secs(20)).await?;
 
-    wait_until("the Pod is gone and the record labelled", Duration::from_secs(20), async || {
-        let record = cluster.executions().get_metadata(&execution.name_any()).await?;
-        let labelled = record.labels().contains_key(codeexec_crds::LABEL_PHASE);
-        Ok((labelled && cluster.pods_of(&execution).await?.is_empty()).then_some(()))
-    })
+    wait_until(
+        "the Pod is gone and the record labelled",
+        Duration::from_secs(20),
+        async || {
+            let record = cluster.executions().get_metadata(&execution.name_any()).await?;
+            let labelled = record.labels().contains_key(codeexec_crds::LABEL_PHASE);
+            Ok((labelled && cluster.pods_of(&execution).await?.is_empty()).then_some(()))
+        },
+    )
     .await?;
     witness.saw_it_start_once(&execution).await?;
     operator::heal(cluster).await
@@ -74,7 +84,10 @@ async fn an_operator_killed_at_any_failpoint_loses_nothing_and_repeats_nothing()
         survives(&cluster, &witness, failpoint, program(&first), &first)
             .await
             .with_context(|| format!("killed at {failpoint}"))?;
-        eprintln!("killed at {failpoint}: all well after {:.1} s", began.elapsed().as_secs_f64());
+        eprintln!(
+            "killed at {failpoint}: all well after {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
     }
     Ok(())
 }
@@ -114,7 +127,8 @@ async fn an_operator_that_is_stopped_under_a_printing_program_loses_and_repeats_
     };
     let witness = Witness::start(&cluster).await?;
     // 300 KB a second: what nobody reads fills every buffer between the program and the operator.
-    let code = "import time\nfor i in range(120):\n    print(i, 'x' * 30_000, flush=True)\n    time.sleep(0.1)\n";
+    let code =
+        "import time\nfor i in range(120):\n    print(i, 'x' * 30_000, flush=True)\n    time.sleep(0.1)\n";
     let execution = cluster.apply("stopped", &Program::new(code).timeout(20)).await?;
     cluster.pod_that_printed(&execution, "xxxx").await?;
 
@@ -130,7 +144,11 @@ async fn an_operator_that_is_stopped_under_a_printing_program_loses_and_repeats_
     ensure!(total > 120 * 30_000, "it printed {total} bytes");
     let output = status.output.unwrap_or_default();
     for (at, line) in output.lines().enumerate() {
-        ensure!(line.starts_with(&format!("{at} x")), "line {at} is {:?}", &line[..line.len().min(20)]);
+        ensure!(
+            line.starts_with(&format!("{at} x")),
+            "line {at} is {:?}",
+            &line[..line.len().min(20)]
+        );
     }
     witness.saw_it_start_once(&execution).await?;
 
@@ -179,12 +197,19 @@ async fn when_the_leader_dies_another_takes_over_within_ten_seconds_and_nothing_
             operator::signal(pid, Signal::KILL)?;
         } else {
             let pods = operator::pods(&cluster).await?;
-            let pod = pods.iter().find(|pod| leader.starts_with(&pod.name_any())).context("the leader's Pod")?;
+            let pod = pods
+                .iter()
+                .find(|pod| leader.starts_with(&pod.name_any()))
+                .context("the leader's Pod")?;
             let api: Api<k8s_openapi::api::core::v1::Pod> = cluster.beside_control();
-            api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+            api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                .await?;
         }
         operator::leader_other_than(&cluster, &leader, FAILOVER).await?;
-        eprintln!("another operator led after {:.1} s", began.elapsed().as_secs_f64());
+        eprintln!(
+            "another operator led after {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
         Ok(())
     })
     .await?;
@@ -209,8 +234,16 @@ async fn an_upgrade_while_programs_run_loses_none_and_drops_no_request() -> Resu
         let operator = format!("operator.podAnnotations.e2e={revision}");
         let api = format!("api.podAnnotations.e2e={revision}");
         let arguments = [
-            "upgrade", &cluster.release, &chart, "-n", &cluster.namespace, "--reuse-values", "--set-string", &operator,
-            "--set-string", &api,
+            "upgrade",
+            &cluster.release,
+            &chart,
+            "-n",
+            &cluster.namespace,
+            "--reuse-values",
+            "--set-string",
+            &operator,
+            "--set-string",
+            &api,
         ];
         helm(&arguments).await?;
         Ok(())
@@ -236,24 +269,37 @@ async fn when_the_api_server_dies_under_a_request_its_record_still_completes() -
     let program = Program::that_takes(5.0, &first).timeout(15);
     let (requester, body) = (cluster.clone(), program.body());
     let request = tokio::spawn(async move { requester.post(&body).await });
-    let execution = wait_until("the request became a CodeExecution", cluster::PATIENCE, async || {
-        let all = cluster.executions().list(&Default::default()).await?;
-        Ok(all.into_iter().find(|execution| execution.spec.code.contains(&first)))
-    })
+    let execution = wait_until(
+        "the request became a CodeExecution",
+        cluster::PATIENCE,
+        async || {
+            let all = cluster.executions().list(&Default::default()).await?;
+            Ok(all
+                .into_iter()
+                .find(|execution| execution.spec.code.contains(&first)))
+        },
+    )
     .await?;
     cluster.pod_that_printed(&execution, &first).await?;
 
-    let replica = execution.labels().get(codeexec_crds::LABEL_REPLICA).context("a replica's label")?;
+    let replica = execution
+        .labels()
+        .get(codeexec_crds::LABEL_REPLICA)
+        .context("a replica's label")?;
     let pods: Api<k8s_openapi::api::core::v1::Pod> = cluster.beside_control();
     match operator::process_in(replica, "codeexec-api") {
         Some(pid) => operator::signal(pid, Signal::KILL)?,
         None => {
-            pods.delete(replica, &DeleteParams::default().grace_period(0)).await?;
+            pods.delete(replica, &DeleteParams::default().grace_period(0))
+                .await?;
         }
     }
     // A lost connection is an error, or no answer at all; a made-up answer would be neither.
     let answer = request.await?;
-    ensure!(!matches!(&answer, Ok(answer) if answer.status == 200), "{answer:?}");
+    ensure!(
+        !matches!(&answer, Ok(answer) if answer.status == 200),
+        "{answer:?}"
+    );
 
     let status = cluster.end_of(&execution.name_any(), within(&execution)).await?;
     ran_whole_and_once(&status, &first)?;

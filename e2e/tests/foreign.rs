@@ -40,17 +40,34 @@ fn loosened() -> Value {
 
 fn foreign_objects() -> [(&'static str, Value, Option<Value>); 5] {
     [
-        ("future-language", json!({"code": "puts 1", "language": "ruby"}), None),
-        ("future-field", json!({"code": "print(1)", "priority": {"class": "high"}, "timeoutSeconds": "30s"}), None),
+        (
+            "future-language",
+            json!({"code": "puts 1", "language": "ruby"}),
+            None,
+        ),
+        (
+            "future-field",
+            json!({"code": "print(1)", "priority": {"class": "high"}, "timeoutSeconds": "30s"}),
+            None,
+        ),
         ("no-code", json!({"language": "python"}), None),
-        ("malformed", json!({"code": 5, "args": {"a": 1}, "files": "none", "timeoutSeconds": 1e30}), None),
-        ("future-phase", json!({"code": "print(1)"}), Some(json!({"phase": "Hibernated", "output": 7}))),
+        (
+            "malformed",
+            json!({"code": 5, "args": {"a": 1}, "files": "none", "timeoutSeconds": 1e30}),
+            None,
+        ),
+        (
+            "future-phase",
+            json!({"code": "print(1)"}),
+            Some(json!({"phase": "Hibernated", "output": 7})),
+        ),
     ]
 }
 
 async fn create_foreign_objects(cluster: &Cluster) -> Result<Vec<String>> {
     let kind = ApiResource::erase::<CodeExecution>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &cluster.executions_namespace, &kind);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client(), &cluster.executions_namespace, &kind);
     let mut names = Vec::new();
     for (prefix, spec, status) in foreign_objects() {
         let name = unique(prefix);
@@ -73,7 +90,9 @@ async fn create_foreign_objects(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Programs still run, by hand and over HTTP.
 async fn works(cluster: &Cluster) -> Result<()> {
-    let (_, status) = cluster.apply_and_wait("beside-foreign", &Program::new("print(1)")).await?;
+    let (_, status) = cluster
+        .apply_and_wait("beside-foreign", &Program::new("print(1)"))
+        .await?;
     assert_eq!(status.phase, Some(Phase::Succeeded), "{status:?}");
     assert_eq!(cluster.run(&Program::new("print(2)")).await?["output"], "2\n");
     Ok(())
@@ -94,7 +113,8 @@ async fn a_malformed_or_future_object_stalls_nobody() -> Result<()> {
     for component in ["operator", "api"] {
         for pod in operator::component_pods(&cluster, component).await? {
             let pods: Api<k8s_openapi::api::core::v1::Pod> = cluster.beside_control();
-            pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await?;
+            pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1))
+                .await?;
         }
     }
     operator::leader_other_than(&cluster, &before, PATIENCE).await?;
@@ -104,7 +124,10 @@ async fn a_malformed_or_future_object_stalls_nobody() -> Result<()> {
     works(&cluster).await?;
 
     for name in names {
-        cluster.executions().delete(&name, &DeleteParams::default()).await?;
+        cluster
+            .executions()
+            .delete(&name, &DeleteParams::default())
+            .await?;
     }
     codeexec_e2e::wait::for_as_long_as(Duration::from_millis(100)).await;
     works(&cluster).await

@@ -38,7 +38,10 @@ async fn get_shows_the_columns_of_the_design() -> Result<()> {
     let wide = table(&kubectl(&["get", "codeexecutions", &name, "-n", namespace, "-o", "wide"]).await?);
     assert_eq!(wide[0][7..], ["POD", "NODE", "WARM"]);
     let warm = status.warm.unwrap_or_default().to_string();
-    let (pod, node) = (status.pod_name.unwrap_or_default(), status.node_name.unwrap_or_default());
+    let (pod, node) = (
+        status.pod_name.unwrap_or_default(),
+        status.node_name.unwrap_or_default(),
+    );
     assert_eq!(wide[1][7..], [pod, node, warm]);
     Ok(())
 }

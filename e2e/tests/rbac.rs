@@ -110,7 +110,15 @@ async fn nobody_of_the_project_may_read_secrets_of_the_executions() -> Result<()
     for component in ["operator", "api"] {
         let account = account_of(&cluster, component).await?;
         let whom = format!("--as={account}");
-        let arguments = ["auth", "can-i", "get", "secrets", "-n", &cluster.executions_namespace, &whom];
+        let arguments = [
+            "auth",
+            "can-i",
+            "get",
+            "secrets",
+            "-n",
+            &cluster.executions_namespace,
+            &whom,
+        ];
         // It exits with 1 where the answer is no.
         let answer = codeexec_e2e::tools::run("kubectl", &arguments, "").await?;
         assert_eq!(answer.stdout.trim(), "no", "{account}");

@@ -223,7 +223,11 @@ async fn a_code_execution_in_another_namespace_is_refused_and_told_where_to_go()
     let cluster = Cluster::connect().await?;
     let elsewhere: Api<CodeExecution> = Api::namespaced(cluster.client(), "default");
     let execution = Program::new("print(1)").resource(&unique("elsewhere"));
-    let status = refusal(elsewhere.create(&PostParams::default(), &execution).await)?.context("it was accepted")?;
-    assert!(status.message.contains(&cluster.executions_namespace), "{status:?}");
+    let status =
+        refusal(elsewhere.create(&PostParams::default(), &execution).await)?.context("it was accepted")?;
+    assert!(
+        status.message.contains(&cluster.executions_namespace),
+        "{status:?}"
+    );
     Ok(())
 }

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::child::{self, Child};
+use crate::ending::{End, bootstrap_error, describe, ended};
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
 use crate::memory::{OomCounter, held_by_others};
@@ -99,16 +100,6 @@ struct Run {
     /// CPU time of the interpreter before its program.
     cpu_us_before: u64,
     memory_checked: Instant,
-}
-
-/// What ends it all.
-#[derive(Debug)]
-enum End {
-    Child(WaitStatus),
-    Deadline,
-    Stopped,
-    MemoryFull,
-    Failed(String),
 }
 
 #[derive(Debug, Default)]
@@ -463,57 +454,6 @@ fn read_some(fd: &mut Option<OwnedFd>, buffer: &mut [u8]) -> usize {
     }
 }
 
-fn ended(end: End, bootstrap_error: Option<String>) -> Ended {
-    match (end, bootstrap_error) {
-        (End::Child(_), Some(message)) | (End::Failed(message), _) => Ended::Failed { message },
-        (End::Child(status), None) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Ended::Exited { code },
-            (None, Some(signal)) => Ended::Signaled { signal },
-            (None, None) => Ended::Failed {
-                message: format!("the program ended with status {:#x}", status.as_raw()),
-            },
-        },
-        (End::MemoryFull, _) => Ended::Signaled {
-            signal: rustix::process::Signal::KILL.as_raw(),
-        },
-        (End::Deadline, _) => Ended::DeadlineExceeded,
-        (End::Stopped, _) => Ended::Terminated,
-    }
-}
-
-/// What the bootstrap could not do. The program itself can't write here: the socket is closed before it starts.
-fn bootstrap_error(control: &[u8]) -> Option<String> {
-    control
-        .strip_prefix(b"E")
-        .map(|message| String::from_utf8_lossy(message).into_owned())
-}
-
-fn describe(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("it exited with code {code}"),
-        (None, Some(signal)) => format!("signal {signal} ended it"),
-        (None, None) => format!("its status is {:#x}", status.as_raw()),
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bootstrap_that_gave_up_says_why() {
-        assert_eq!(bootstrap_error(b"Eno room"), Some("no room".to_owned()));
-        assert_eq!(bootstrap_error(b""), None);
-    }
-
-    #[test]
-    fn a_kill_of_the_runner_s_is_not_taken_for_the_program_s_end() {
-        assert_eq!(ended(End::Deadline, None), Ended::DeadlineExceeded);
-        assert_eq!(ended(End::Stopped, None), Ended::Terminated);
-        assert_eq!(ended(End::MemoryFull, None), Ended::Signaled { signal: 9 });
-    }
 }

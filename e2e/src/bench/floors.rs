@@ -5,11 +5,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use codeexec_crds::EXECUTOR_CONTAINER;
+use codeexec_crds::{EXECUTOR_CONTAINER, LABEL_EXECUTION, LABEL_MANAGED_BY};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use kube::api::{AttachParams, AttachedProcess, DeleteParams, ObjectMeta, PostParams};
+use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, SimplexStream, WriteHalf};
 use tokio::process::Command;
 
 use crate::cluster::PATIENCE;
@@ -65,7 +65,7 @@ impl PodFloor {
         Ok(self.pods.create(&PostParams::default(), &pod).await?.name_any())
     }
 
-    async fn attach(&self, name: &str) -> Result<AttachedProcess> {
+    async fn attach(&self, name: &str) -> Result<Stream> {
         let params = AttachParams::default()
             .container(EXECUTOR_CONTAINER)
             .stdin(true)
@@ -74,7 +74,7 @@ impl PodFloor {
         let began = Instant::now();
         loop {
             match self.pods.attach(name, &params).await {
-                Ok(attached) => return Ok(attached),
+                Ok(process) => return Stream::of(process),
                 Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
@@ -82,7 +82,9 @@ impl PodFloor {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        self.pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+        self.pods
+            .delete(name, &DeleteParams::default().grace_period(0))
+            .await?;
         Ok(())
     }
 
@@ -93,35 +95,36 @@ impl PodFloor {
     pub async fn sample(&self) -> Result<Duration> {
         let began = Instant::now();
         let name = self.create(ONE_LINE).await?;
-        let mut attached = self.attach(&name).await?;
-        exchange(&mut attached).await?;
+        self.attach(&name).await?.exchange().await?;
         let took = began.elapsed();
         self.remove(&name).await?;
         Ok(took)
     }
 
-    /// Waits until no Pod is left, so that the end of one sample does not slow the next.
+    /// Waits until no Pod is left of earlier samples, so that the end of one does not slow the next.
     ///
     /// # Errors
     /// When one stays.
-    pub async fn settle(&self) -> Result<()> {
-        wait_until("no Pod but the attached one is left", PATIENCE, async || {
-            let pods = self.pods.list_metadata(&Default::default()).await?;
-            let others = pods.iter().filter(|pod| !pod.annotations().contains_key(KEEP));
-            Ok((others.count() == 0).then_some(()))
+    pub async fn settle(&self, keep: &AttachedFloor) -> Result<()> {
+        wait_until("the Pods of earlier samples are gone", PATIENCE, async || {
+            let pods = self.pods.list_metadata(&ListParams::default()).await?;
+            let is_idle_in_a_pool = |labels: &std::collections::BTreeMap<String, String>| {
+                labels.contains_key(LABEL_MANAGED_BY) && !labels.contains_key(LABEL_EXECUTION)
+            };
+            let gone = pods
+                .iter()
+                .all(|pod| pod.name_any() == keep.name || is_idle_in_a_pool(pod.labels()));
+            Ok(gone.then_some(()))
         })
         .await
     }
 }
 
-/// Annotation of the Pod that stays for all samples.
-const KEEP: &str = "codeexec.dev/bench-keep";
-
 /// A Pod that is attached already and runs one line after the other.
 pub struct AttachedFloor {
     floor: PodFloor,
     name: String,
-    attached: AttachedProcess,
+    stream: Stream,
 }
 
 impl AttachedFloor {
@@ -131,15 +134,12 @@ impl AttachedFloor {
     /// When it does not start.
     pub async fn start(floor: &PodFloor) -> Result<Self> {
         let name = floor.create(MANY_LINES).await?;
-        let keep = serde_json::json!({"metadata": {"annotations": {KEEP: "true"}}});
-        let patch = kube::api::Patch::Merge(keep);
-        floor.pods.patch_metadata(&name, &Default::default(), &patch).await?;
-        let mut attached = floor.attach(&name).await?;
-        exchange(&mut attached).await?;
+        let mut stream = floor.attach(&name).await?;
+        stream.exchange().await?;
         Ok(Self {
             floor: floor.clone(),
             name,
-            attached,
+            stream,
         })
     }
 
@@ -149,7 +149,7 @@ impl AttachedFloor {
     /// When it prints something else, or nothing.
     pub async fn sample(&mut self) -> Result<Duration> {
         let began = Instant::now();
-        exchange(&mut self.attached).await?;
+        self.stream.exchange().await?;
         Ok(began.elapsed())
     }
 
@@ -162,16 +162,36 @@ impl AttachedFloor {
     }
 }
 
-/// Writes a line of code and reads the line it prints.
-async fn exchange(attached: &mut AttachedProcess) -> Result<()> {
-    let mut input = attached.stdin().context("a stdin")?;
-    let mut output = attached.stdout().context("a stdout")?;
-    input.write_all(b"print(1)\n").await?;
-    input.flush().await?;
-    let mut line = [0; 2];
-    tokio::time::timeout(PATIENCE, output.read_exact(&mut line)).await.context("no output")??;
-    ensure!(&line == b"1\n", "it printed {line:?}");
-    Ok(())
+/// Both directions of an attached container. The process ends them when it is dropped.
+struct Stream {
+    _process: AttachedProcess,
+    input: WriteHalf<SimplexStream>,
+    output: ReadHalf<SimplexStream>,
+}
+
+impl Stream {
+    fn of(mut process: AttachedProcess) -> Result<Self> {
+        let input = process.stdin().context("a stdin")?;
+        let output = process.stdout().context("a stdout")?;
+        Ok(Self {
+            _process: process,
+            input,
+            output,
+        })
+    }
+
+    /// Writes a line of code and reads the line it prints.
+    async fn exchange(&mut self) -> Result<()> {
+        self.input.write_all(b"print(1)\n").await?;
+        self.input.flush().await?;
+        let mut line = [0; 2];
+        let read = self.output.read_exact(&mut line);
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .context("no output")??;
+        ensure!(&line == b"1\n", "it printed {line:?}");
+        Ok(())
+    }
 }
 
 /// From spawning the interpreter of local mode to its end.
@@ -188,6 +208,11 @@ pub async fn python_floor(python: &Path) -> Result<Duration> {
         .with_context(|| format!("failed to start {}: `make run` makes it", python.display()))?;
     let output = child.wait_with_output().await?;
     let took = began.elapsed();
-    ensure!(output.stdout == b"1\n", "{} printed {:?}", python.display(), output.stdout);
+    ensure!(
+        output.stdout == b"1\n",
+        "{} printed {:?}",
+        python.display(),
+        output.stdout
+    );
     Ok(took)
 }

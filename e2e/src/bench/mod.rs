@@ -15,8 +15,10 @@ mod floors;
 mod idle;
 mod local;
 mod report;
+mod sampling;
 
 pub use floors::{AttachedFloor, PodFloor, python_floor};
 pub use idle::{Footprint, with_finished_executions};
 pub use local::LocalServer;
 pub use report::{Report, Samples};
+pub use sampling::take_samples;

@@ -13,6 +13,12 @@ use super::Footprint;
 pub struct Samples(Vec<Duration>);
 
 impl Samples {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// Adds one.
     pub fn push(&mut self, sample: Duration) {
         self.0.push(sample);
@@ -26,7 +32,9 @@ impl Samples {
         let percentile = |percent: usize| {
             // The smallest sample that at least this share of them does not exceed.
             let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted.get(rank - 1).map_or(0.0, |sample| round(sample.as_secs_f64() * 1000.0))
+            sorted
+                .get(rank - 1)
+                .map_or(0.0, |sample| round(sample.as_secs_f64() * 1000.0))
         };
         Summary {
             p50_ms: percentile(50),
@@ -77,11 +85,23 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!("{:<16}{:>9}{:>9}{:>9}{:>6}\n", "ms", "p50", "p90", "p99", "n");
-        for (kind, Summary { p50_ms, p90_ms, p99_ms, n }) in &self.times {
+        for (
+            kind,
+            Summary {
+                p50_ms,
+                p90_ms,
+                p99_ms,
+                n,
+            },
+        ) in &self.times
+        {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{kind:<16}{p50_ms:>9.1}{p90_ms:>9.1}{p99_ms:>9.1}{n:>6}");
         }
-        let ratios = [self.ratio("cold", "floor.pod", 1.3), self.ratio("local", "floor.python", 3.0)];
+        let ratios = [
+            self.ratio("cold", "floor.pod", 1.3),
+            self.ratio("local", "floor.python", 3.0),
+        ];
         for ratio in ratios.into_iter().flatten() {
             let _ = writeln!(text, "{ratio}");
         }
@@ -103,7 +123,10 @@ mod tests {
     #[test]
     fn percentiles_are_samples_that_really_happened() {
         let summary = samples((1..=100).rev()).summary();
-        assert_eq!((summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.n), (50.0, 90.0, 99.0, 100));
+        assert_eq!(
+            (summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.n),
+            (50.0, 90.0, 99.0, 100)
+        );
         let summary = samples([7, 3]).summary();
         assert_eq!((summary.p50_ms, summary.p99_ms), (3.0, 7.0));
     }
@@ -114,7 +137,16 @@ mod tests {
         report.times.insert("cold", samples([10]).summary());
         report.times.insert("floor.pod", samples([8]).summary());
         let json = serde_json::to_value(&report).expect("a report is plain data");
-        assert_eq!(json["floor.pod"], serde_json::json!({"p50_ms": 8.0, "p90_ms": 8.0, "p99_ms": 8.0, "n": 1}));
-        assert!(report.table().contains("cold / floor.pod = 1.25 (target 1.3: met)"), "{}", report.table());
+        assert_eq!(
+            json["floor.pod"],
+            serde_json::json!({"p50_ms": 8.0, "p90_ms": 8.0, "p99_ms": 8.0, "n": 1})
+        );
+        assert!(
+            report
+                .table()
+                .contains("cold / floor.pod = 1.25 (target 1.3: met)"),
+            "{}",
+            report.table()
+        );
     }
 }

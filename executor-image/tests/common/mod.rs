@@ -74,9 +74,7 @@ impl Start {
         let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
         let missing = SeccompAction::Errno(38);
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, missing, ARCH);
-        let program = filter
-            .and_then(|filter| BpfProgram::try_from(filter).map_err(Into::into))
-            .expect("one rule");
+        let program = filter.and_then(BpfProgram::try_from).expect("one rule");
         let (reader, mut writer) = io::pipe().expect("a pipe");
         for instruction in program {
             let code = instruction.code.to_ne_bytes();

@@ -72,6 +72,11 @@ impl Fake {
         self.objects().keys().next().unwrap().clone()
     }
 
+    /// That object.
+    fn object(&self) -> Value {
+        self.objects().values().next().unwrap().clone()
+    }
+
     fn send(&self, kind: &str, object: Value) {
         let events = self.0.events_tx.lock().unwrap();
         events.as_ref().unwrap().send(json!({"type": kind, "object": object})).unwrap();
@@ -190,12 +195,12 @@ async fn sent(fake: &Fake, backend: &Arc<KubernetesBackend>) -> Answer {
 async fn an_end_on_the_watch_is_the_answer_and_nothing_else_is_read() {
     let (fake, backend) = backend().await;
     let answer = sent(&fake, &backend).await;
-    fake.send("MODIFIED", fake.objects()[&fake.name()].clone());
+    fake.send("MODIFIED", fake.object());
     fake.end(Phase::Succeeded, Reason::Completed, true);
     let status = answer.await.unwrap().unwrap();
     assert_eq!(status.output.as_deref(), Some("42\n"));
     assert_eq!((fake.calls("read"), fake.calls("patch"), fake.calls("list")), (0, 0, 1));
-    let object = fake.objects()[&fake.name()].clone();
+    let object = fake.object();
     assert_eq!(object["metadata"]["labels"]["codeexec.dev/replica"], "replica-1");
     assert_eq!(object["metadata"]["labels"]["codeexec.dev/user"], user_hash("anonymous"));
     assert_eq!(object["spec"]["user"], "anonymous");
@@ -228,7 +233,8 @@ async fn what_ended_while_the_watch_had_gone_is_read_and_answered() {
 async fn an_object_deleted_while_it_is_waited_for_is_told() {
     let (fake, backend) = backend().await;
     let answer = sent(&fake, &backend).await;
-    let object = fake.objects().remove(&fake.name()).unwrap();
+    let object = fake.object();
+    fake.objects().clear();
     fake.send("DELETED", object);
     assert_eq!(answer.await.unwrap(), Err(BackendError::Deleted));
 }

@@ -1,0 +1,78 @@
+//! Puts the runner together, in the order that its safety depends on.
+
+use std::io;
+
+use codeexec_runner::frames::Ready;
+
+use crate::child::{Child, ChildError};
+use crate::last_words::LastWords;
+use crate::memory::{OomCounter, cgroup_limit};
+use crate::sandbox::{Options, Sandbox, SandboxError};
+use crate::settings::Settings;
+use crate::supervisor::{Outcome, Supervisor, SupervisorError};
+use crate::sys::{self, SignalQueue};
+use crate::writer::Writer;
+
+/// Why there was no run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// The process could not be made safe.
+    #[error("failed to protect the runner from its program")]
+    Protect(#[from] rustix::io::Errno),
+    /// No signals, or no thread.
+    #[error("failed to set up the runner's signals and threads")]
+    Setup(#[from] io::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The interpreter.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The loop.
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+}
+
+impl RunnerError {
+    /// Whether the image is to blame, whose interpreter does not come up.
+    pub fn is_the_interpreter_s(&self) -> bool {
+        matches!(
+            self,
+            Self::Child(_) | Self::Supervisor(SupervisorError::Interpreter(_))
+        )
+    }
+}
+
+/// Starts the interpreter, and runs to the end of the one program.
+pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, RunnerError> {
+    rustix::thread::set_no_new_privs(true)?;
+    sys::close_on_exec();
+    let signals = SignalQueue::new()?;
+    let oom = OomCounter::open();
+    let sandbox = Sandbox::prepare(Options {
+        work_dir: &settings.work_dir,
+        nproc: settings.nproc,
+        memory_limit: settings.memory_limit.or_else(cgroup_limit),
+        refuse_unmapped_memory: settings.memory_limit.is_some(),
+    })?;
+    let isolation = sandbox.report();
+    let child = Child::spawn(&settings, sandbox)?;
+    // The first thread, so only after the fork.
+    let writer = Writer::start(io::stdout())?;
+    let runner_version = env!("CARGO_PKG_VERSION").to_owned();
+    let ready = Ready {
+        isolation,
+        runner_version,
+        python_version: String::new(),
+    };
+    Ok(Supervisor {
+        settings,
+        signals,
+        writer,
+        child,
+        ready,
+        oom,
+        last_words,
+    }
+    .supervise()?)
+}
