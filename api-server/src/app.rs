@@ -28,7 +28,6 @@ pub struct App {
 
 impl App {
     /// Every path that is served.
-    #[must_use]
     pub fn router(self) -> Router {
         let execute = get(health::service).post(execute::execute);
         Router::new()
@@ -45,7 +44,11 @@ impl App {
 }
 
 async fn not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is nothing at this path",
+    )
 }
 
 async fn method_not_allowed() -> ApiError {

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
+use crate::backend::Backend;
 use crate::backend::kubernetes::{KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
-use crate::backend::Backend;
 use crate::settings::{BackendKind, LogFormat, Settings};
 
 /// Why the server does not start, or ended.
@@ -83,7 +83,8 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    let server = axum::serve(listener, app.router()).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let server =
+        axum::serve(listener, app.router()).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(settings.shutdown_grace()).await;

@@ -61,12 +61,22 @@ pub struct Settings {
     pub kube_timeout_ms: u64,
 
     /// The codeexec-runner executable [default: the one beside this executable]
-    #[arg(long, env = "CODEEXEC_RUNNER", value_name = "PATH", help_heading = "Local backend")]
+    #[arg(
+        long,
+        env = "CODEEXEC_RUNNER",
+        value_name = "PATH",
+        help_heading = "Local backend"
+    )]
     pub runner: Option<PathBuf>,
 
     /// The Python interpreter, 3.11 or newer
-    #[arg(long, env = "CODEEXEC_PYTHON", value_name = "PATH", help_heading = "Local backend",
-          default_value = "python3")]
+    #[arg(
+        long,
+        env = "CODEEXEC_PYTHON",
+        value_name = "PATH",
+        help_heading = "Local backend",
+        default_value = "python3"
+    )]
     pub python: PathBuf,
 
     /// Programs at once [default: number of cores]
@@ -121,7 +131,11 @@ impl Settings {
     /// has to differ between the replicas that run at once.
     #[must_use]
     pub fn replica(&self) -> String {
-        let host = || std::env::var("HOSTNAME").ok().and_then(|name| label_value(&name).ok());
+        let host = || {
+            std::env::var("HOSTNAME")
+                .ok()
+                .and_then(|name| label_value(&name).ok())
+        };
         let given = self.replica.clone().or_else(host);
         given.unwrap_or_else(|| crate::backend::new_id().replace("cex-", "api-"))
     }
@@ -182,14 +196,13 @@ fn label_value(text: &str) -> Result<String, String> {
         || !ends_well(text.bytes().next())
         || !ends_well(bytes.next_back())
     {
-        return Err(
-            "a label's value is 1 to 63 letters, digits and inner '-', '_', '.'".to_owned(),
-        );
+        return Err("a label's value is 1 to 63 letters, digits and inner '-', '_', '.'".to_owned());
     }
     Ok(text.to_owned())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 
@@ -216,7 +229,7 @@ mod tests {
             ("--shutdown-grace-seconds", "soon"),
             ("--queue-timeout-seconds", "0"),
             ("--executions-namespace", "Not A Namespace"),
-            ("--replica", "-x"),
+            ("--replica", "x-"),
             ("--replica", ""),
             ("--kube-timeout-ms", "1"),
             ("--max-concurrent", "0"),

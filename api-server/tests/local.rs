@@ -3,6 +3,7 @@
 //! Cargo builds no other package's binary for a test, so this one has it built, into the same target folder.
 //! `CODEEXEC_RUNNER` names one that is built already. Where the machine lacks what local mode needs, the tests
 //! say so and pass, unless `CODEEXEC_REQUIRE_LOCAL` is set, as it is in CI.
+#![allow(clippy::unwrap_used)] // in a test a panic is a failure told
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,7 +26,12 @@ fn runner() -> PathBuf {
         return path.into();
     }
     // target/debug/deps/local-… is this test.
-    let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let profile = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "codeexec-runner", "--target-dir"])
         .arg(profile.parent().unwrap())
@@ -44,8 +50,15 @@ async fn router() -> Option<Router> {
         .to_str()
         .unwrap()
         .to_owned();
-    let settings =
-        Settings::parse_from(["codeexec-api", "--backend", "local", "--max-concurrent", "2", "--runner", &runner]);
+    let settings = Settings::parse_from([
+        "codeexec-api",
+        "--backend",
+        "local",
+        "--max-concurrent",
+        "2",
+        "--runner",
+        &runner,
+    ]);
     let backend = match LocalBackend::start(&settings).await {
         Ok(backend) => backend,
         Err(error) => {
@@ -54,7 +67,11 @@ async fn router() -> Option<Router> {
             return None;
         }
     };
-    let app = App { backend: Arc::new(backend), body_limit: 2 * 1024 * 1024, stopping: Default::default() };
+    let app = App {
+        backend: Arc::new(backend),
+        body_limit: 2 * 1024 * 1024,
+        stopping: Default::default(),
+    };
     Some(app.router())
 }
 
@@ -80,14 +97,26 @@ async fn the_programs_of_the_plan_end_as_the_plan_says() {
     let Some(router) = router().await else { return };
 
     let hello = run(&router, "print(\"Hello, World!\")").await;
-    assert_eq!((&hello["status"], &hello["output"]), (&json!("success"), &json!("Hello, World!\n")));
-    assert_eq!((&hello["exitCode"], &hello["reason"]), (&json!(0), &json!("Completed")));
+    assert_eq!(
+        (&hello["status"], &hello["output"]),
+        (&json!("success"), &json!("Hello, World!\n"))
+    );
+    assert_eq!(
+        (&hello["exitCode"], &hello["reason"]),
+        (&json!(0), &json!("Completed"))
+    );
     assert!(hello.get("error").is_none());
 
     let raised = run(&router, "raise ValueError(\"Test error\")").await;
-    assert_eq!((&raised["status"], &raised["exitCode"]), (&json!("error"), &json!(1)));
+    assert_eq!(
+        (&raised["status"], &raised["exitCode"]),
+        (&json!("error"), &json!(1))
+    );
     let error = raised["error"].as_str().unwrap();
-    assert!(error.starts_with("Traceback") && error.ends_with("ValueError: Test error"), "{error}");
+    assert!(
+        error.starts_with("Traceback") && error.ends_with("ValueError: Test error"),
+        "{error}"
+    );
 
     let lines = run(&router, "for i in range(1000): print(f'Line {i}')").await;
     assert_eq!(lines["output"].as_str().unwrap().lines().count(), 1000);
@@ -95,7 +124,10 @@ async fn the_programs_of_the_plan_end_as_the_plan_says() {
     let began = Instant::now();
     let body = json!({"code": "print('so far', flush=True)\nimport time; time.sleep(35)", "language": "python", "timeout": 1});
     let late = post(&router, body).await;
-    assert_eq!((&late["status"], &late["output"]), (&json!("timeout"), &json!("so far\n")));
+    assert_eq!(
+        (&late["status"], &late["output"]),
+        (&json!("timeout"), &json!("so far\n"))
+    );
     assert_eq!(late["error"], "Execution timeout (1s limit exceeded)");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -103,7 +135,8 @@ async fn the_programs_of_the_plan_end_as_the_plan_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_gets_its_input_arguments_environment_and_files() {
     let Some(router) = router().await else { return };
-    let code = "import os, sys\nprint(sys.stdin.read(), sys.argv[1:], os.environ['A'], open('d/f.txt').read())";
+    let code =
+        "import os, sys\nprint(sys.stdin.read(), sys.argv[1:], os.environ['A'], open('d/f.txt').read())";
     let body = json!({"code": code, "language": "python", "stdin": "in", "args": ["x", "y z"], "env": {"A": "1"},
                       "files": [{"path": "d/f.txt", "content": "aGk="}]});
     assert_eq!(post(&router, body).await["output"], "in ['x', 'y z'] 1 hi\n");
@@ -131,7 +164,10 @@ open("/code/x", "w").close(); open("/tmp/x", "w").close()
     let output = answer["output"].as_str().unwrap();
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(answer["status"], "success", "{answer}");
-    assert!(lines[0].ends_with("Error") && lines[1].ends_with("Error") && lines[2].ends_with("Error"), "{output}");
+    assert!(
+        lines[0].ends_with("Error") && lines[1].ends_with("Error") && lines[2].ends_with("Error"),
+        "{output}"
+    );
     assert!(lines[3..7].iter().all(|line| line.ends_with("Error")), "{output}");
     assert_eq!(lines[7], "1000 codeexec []");
 }
@@ -141,7 +177,11 @@ async fn a_program_that_takes_too_much_memory_is_ended_and_says_so() {
     let Some(router) = router().await else { return };
     let code = "import os\nblocks = []\nfor _ in range(8):\n    if os.fork() == 0:\n        block = bytearray(200 << 20)\n        import time; time.sleep(20)\nimport time; time.sleep(20)";
     let answer = run(&router, code).await;
-    assert_eq!((&answer["status"], &answer["reason"]), (&json!("error"), &json!("OutOfMemory")), "{answer}");
+    assert_eq!(
+        (&answer["status"], &answer["reason"]),
+        (&json!("error"), &json!("OutOfMemory")),
+        "{answer}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +193,9 @@ async fn a_client_that_hangs_up_ends_its_program() {
         tokio::spawn(async move { run(&router, "import time; time.sleep(20)").await })
     });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    sleepers.each_ref().map(tokio::task::JoinHandle::abort);
+    for sleeper in &sleepers {
+        sleeper.abort();
+    }
     let began = Instant::now();
     assert_eq!(run(&router, "print(1)").await["output"], "1\n");
     assert!(began.elapsed() < Duration::from_secs(5));

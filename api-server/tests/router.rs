@@ -1,4 +1,5 @@
 //! What clients see, whatever the backend: statuses, bodies and headers.
+#![allow(clippy::unwrap_used)] // in a test a panic is a failure told
 
 use std::sync::{Arc, Mutex};
 
@@ -42,10 +43,22 @@ fn server(
     answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
     ready: Result<(), String>,
 ) -> Server {
-    let backend = Arc::new(Scripted { answer: Box::new(answer), jobs: Mutex::default(), ready });
+    let backend = Arc::new(Scripted {
+        answer: Box::new(answer),
+        jobs: Mutex::default(),
+        ready,
+    });
     let stopping = CancellationToken::new();
-    let app = App { backend: backend.clone(), body_limit: 1024, stopping: stopping.clone() };
-    Server { router: app.router(), backend, stopping }
+    let app = App {
+        backend: backend.clone(),
+        body_limit: 1024,
+        stopping: stopping.clone(),
+    };
+    Server {
+        router: app.router(),
+        backend,
+        stopping,
+    }
 }
 
 fn good() -> Server {
@@ -72,11 +85,16 @@ impl Server {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        Answer {
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
     }
 
     async fn post(&self, body: impl Into<Body>) -> Answer {
-        self.send(request("POST", "/api/execute", "application/json", body)).await
+        self.send(request("POST", "/api/execute", "application/json", body))
+            .await
     }
 }
 
@@ -97,7 +115,10 @@ async fn a_program_is_run_and_answered() {
     let answer = server.post(HELLO).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
-    assert_eq!((&answer.body["status"], &answer.body["output"]), (&json!("success"), &json!("Hello\n")));
+    assert_eq!(
+        (&answer.body["status"], &answer.body["output"]),
+        (&json!("success"), &json!("Hello\n"))
+    );
     assert!(answer.body.get("error").is_none());
     assert!(answer.body["executionTime"].is_u64());
     let jobs = server.backend.jobs.lock().unwrap();
@@ -111,16 +132,36 @@ async fn bad_requests_are_answered_in_one_shape_and_run_nothing() {
     let bound = format!(r#"{{"code": "{}", "language": "python"}}"#, "x".repeat(2000));
     let json_type = "application/json";
     for (request, status, code, error) in [
-        (request("POST", "/api/execute", json_type, "{}"), 400, "invalid_request", "Code is required"),
         (
-            request("POST", "/api/execute", json_type, r#"{"code": "1", "language": "ruby"}"#),
+            request("POST", "/api/execute", json_type, "{}"),
+            400,
+            "invalid_request",
+            "Code is required",
+        ),
+        (
+            request(
+                "POST",
+                "/api/execute",
+                json_type,
+                r#"{"code": "1", "language": "ruby"}"#,
+            ),
             400,
             "invalid_request",
             "Only Python is supported currently",
         ),
-        (request("POST", "/api/execute", json_type, ""), 400, "invalid_request", "the request body is empty"),
         (
-            request("POST", "/api/execute", json_type, r#"{"code": "1", "language": "python", "timeout": 31}"#),
+            request("POST", "/api/execute", json_type, ""),
+            400,
+            "invalid_request",
+            "the request body is empty",
+        ),
+        (
+            request(
+                "POST",
+                "/api/execute",
+                json_type,
+                r#"{"code": "1", "language": "python", "timeout": 31}"#,
+            ),
             400,
             "invalid_request",
             "timeout must be",
@@ -136,16 +177,50 @@ async fn bad_requests_are_answered_in_one_shape_and_run_nothing() {
             "invalid_request",
             "files[0].path must stay below",
         ),
-        (request("POST", "/api/execute", json_type, bound), 413, "body_too_large", "the request body must be at most"),
-        (request("POST", "/api/execute", "text/plain", HELLO), 415, "unsupported_media_type", "Content-Type"),
-        (request("PUT", "/api/execute", json_type, HELLO), 405, "method_not_allowed", "this path"),
-        (request("DELETE", "/healthz", json_type, ""), 405, "method_not_allowed", "this path"),
-        (request("POST", "/api/run", json_type, HELLO), 404, "not_found", "there is nothing"),
-        (request("GET", "/", json_type, ""), 404, "not_found", "there is nothing"),
+        (
+            request("POST", "/api/execute", json_type, bound),
+            413,
+            "body_too_large",
+            "the request body must be at most",
+        ),
+        (
+            request("POST", "/api/execute", "text/plain", HELLO),
+            415,
+            "unsupported_media_type",
+            "Content-Type",
+        ),
+        (
+            request("PUT", "/api/execute", json_type, HELLO),
+            405,
+            "method_not_allowed",
+            "this path",
+        ),
+        (
+            request("DELETE", "/healthz", json_type, ""),
+            405,
+            "method_not_allowed",
+            "this path",
+        ),
+        (
+            request("POST", "/api/run", json_type, HELLO),
+            404,
+            "not_found",
+            "there is nothing",
+        ),
+        (
+            request("GET", "/", json_type, ""),
+            404,
+            "not_found",
+            "there is nothing",
+        ),
     ] {
         let (method, path) = (request.method().clone(), request.uri().clone());
         let answer = server.send(request).await;
-        assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{method} {path}");
+        assert_eq!(
+            (answer.status, &answer.body["code"]),
+            (status, &json!(code)),
+            "{method} {path}"
+        );
         let text = answer.body["error"].as_str().unwrap();
         assert!(text.starts_with(error), "{method} {path}: {text}");
     }
@@ -156,12 +231,17 @@ async fn bad_requests_are_answered_in_one_shape_and_run_nothing() {
 async fn a_body_that_grows_too_large_in_pieces_is_refused() {
     let pieces = futures::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100])));
     let answer = good().post(Body::from_stream(pieces)).await;
-    assert_eq!((answer.status, &answer.body["code"]), (413, &json!("body_too_large")));
+    assert_eq!(
+        (answer.status, &answer.body["code"]),
+        (413, &json!("body_too_large"))
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
-    let answer = good().send(request("PUT", "/api/execute", "application/json", HELLO)).await;
+    let answer = good()
+        .send(request("PUT", "/api/execute", "application/json", HELLO))
+        .await;
     let allowed = answer.headers[header::ALLOW].to_str().unwrap();
     assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
 }
@@ -183,7 +263,9 @@ async fn what_the_platform_did_not_run_is_a_503_with_retry_after() {
     assert_eq!(answer.body["reason"], "Unschedulable");
     assert!(answer.body["id"].as_str().unwrap().starts_with("cex-"));
 
-    let answer = server(|| Err(BackendError::Busy { retry_after: 2 }), Ok(())).post(HELLO).await;
+    let answer = server(|| Err(BackendError::Busy { retry_after: 2 }), Ok(()))
+        .post(HELLO)
+        .await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("busy")));
     assert_eq!(answer.headers[header::RETRY_AFTER], "2");
 }
@@ -192,15 +274,23 @@ async fn what_the_platform_did_not_run_is_a_503_with_retry_after() {
 async fn a_panic_is_an_internal_error_and_tells_nothing() {
     let answer = server(|| panic!("secret"), Ok(())).post(HELLO).await;
     assert_eq!(answer.status, 500);
-    assert_eq!(answer.body, json!({"error": "Internal server error", "code": "internal"}));
+    assert_eq!(
+        answer.body,
+        json!({"error": "Internal server error", "code": "internal"})
+    );
 }
 
 #[tokio::test]
 async fn health_is_what_the_plan_says() {
-    let answer = good().send(request("GET", "/api/execute", "text/plain", "")).await;
+    let answer = good()
+        .send(request("GET", "/api/execute", "text/plain", ""))
+        .await;
     assert_eq!(answer.status, 200);
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(answer.body, json!({"status": "ok", "service": "code-executor", "version": version}));
+    assert_eq!(
+        answer.body,
+        json!({"status": "ok", "service": "code-executor", "version": version})
+    );
 }
 
 #[tokio::test]
@@ -210,8 +300,14 @@ async fn readiness_follows_the_backend_and_ends_with_the_shutdown() {
     assert_eq!(server.send(probe("/readyz")).await.status, 200);
     server.stopping.cancel();
     assert_eq!(server.send(probe("/readyz")).await.status, 503);
-    let down = self::server(|| Err(BackendError::Unavailable), Err("the watch is down".to_owned()));
+    let down = self::server(
+        || Err(BackendError::Unavailable),
+        Err("the watch is down".to_owned()),
+    );
     let answer = down.send(probe("/readyz")).await;
-    assert_eq!((answer.status, &answer.body["error"]), (503, &json!("the watch is down")));
+    assert_eq!(
+        (answer.status, &answer.body["error"]),
+        (503, &json!("the watch is down"))
+    );
     assert_eq!(down.send(probe("/healthz")).await.status, 200);
 }

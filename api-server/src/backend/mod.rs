@@ -65,6 +65,7 @@ pub fn new_id() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 
@@ -73,6 +74,9 @@ mod tests {
         let (one, other) = (new_id(), new_id());
         assert_ne!(one, other);
         assert_eq!(one.len(), 20);
-        assert!(one.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+        assert!(
+            one.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        );
     }
 }

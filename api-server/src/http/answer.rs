@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use codeexec_crds::{
-    CodeExecutionStatus, OutputBytes, Phase, Reason, ResultFile, Timings, Truncated, Usage,
-};
+use codeexec_crds::{CodeExecutionStatus, OutputBytes, Phase, Reason, ResultFile, Timings, Truncated, Usage};
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -169,6 +167,7 @@ pub fn failure(id: &str, error: &BackendError) -> ApiError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 
@@ -203,7 +202,10 @@ mod tests {
         ] {
             let executed = told(status(phase, reason, Some("so far"))).unwrap();
             assert_eq!((executed.status, executed.reason), (outcome, reason));
-            assert_eq!((executed.output.as_str(), executed.execution_time), ("so far", 42));
+            assert_eq!(
+                (executed.output.as_str(), executed.execution_time),
+                ("so far", 42)
+            );
         }
     }
 
@@ -221,7 +223,10 @@ mod tests {
             (Reason::OutOfMemory, "out_of_memory"),
         ] {
             let error = told(status(Phase::Failed, reason, None)).unwrap_err();
-            assert_eq!((error.status, error.code), (StatusCode::SERVICE_UNAVAILABLE, code));
+            assert_eq!(
+                (error.status, error.code),
+                (StatusCode::SERVICE_UNAVAILABLE, code)
+            );
             assert_eq!((error.reason, error.message.as_str()), (Some(reason), "why"));
             assert_eq!(error.id.as_deref(), Some("cex-1"));
             assert!(error.retry_after.is_some());
@@ -262,8 +267,21 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "executionTime", "exitCode", "files", "id", "output", "outputBytes", "reason", "retryable",
-                "signal", "status", "stderr", "timings", "truncated", "usage", "warm"
+                "executionTime",
+                "exitCode",
+                "files",
+                "id",
+                "output",
+                "outputBytes",
+                "reason",
+                "retryable",
+                "signal",
+                "status",
+                "stderr",
+                "timings",
+                "truncated",
+                "usage",
+                "warm"
             ]
         );
         assert_eq!(body["status"], "success");

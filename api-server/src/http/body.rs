@@ -105,7 +105,11 @@ fn shown(name: &str) -> String {
     if name.chars().nth(MAX_NAME_CHARS).is_some() {
         shown.push('…');
     }
-    if shown.is_empty() { "\"\"".to_owned() } else { shown }
+    if shown.is_empty() {
+        "\"\"".to_owned()
+    } else {
+        shown
+    }
 }
 
 fn timeout(node: &Node) -> Result<Option<i32>, BodyError> {
@@ -142,7 +146,12 @@ fn args(node: Node) -> Result<Option<Vec<String>>, BodyError> {
         Node::Text(text) => Ok(text),
         _ => Err(must(format!("args[{at}]"), "must be a string")),
     };
-    items.into_iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
+    items
+        .into_iter()
+        .enumerate()
+        .map(text)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 fn env(node: Node) -> Result<Option<Vec<EnvVar>>, BodyError> {
@@ -155,7 +164,11 @@ fn env(node: Node) -> Result<Option<Vec<EnvVar>>, BodyError> {
         Node::Text(value) => Ok(EnvVar { name, value }),
         _ => Err(must(format!("env.{}", shown(&name)), "must be a string")),
     };
-    entries.into_iter().map(variable).collect::<Result<_, _>>().map(Some)
+    entries
+        .into_iter()
+        .map(variable)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 fn files(node: Node) -> Result<Option<Vec<InputFile>>, BodyError> {
@@ -257,16 +270,26 @@ impl Reading {
             return objection;
         }
         let path = self.path.borrow();
-        BodyError::NotJson(match path.first() {
-            Some(_) => format!("{error}, in {}", joined(&path)),
-            None => error.to_string(),
-        })
+        let mut text = error.to_string();
+        // The parser reads on after the first half of a pair, and misses the second half's beginning.
+        if text.starts_with("unexpected end of hex escape") {
+            text = text.replacen("unexpected end of hex escape", "lone surrogate in hex escape", 1);
+        }
+        if !path.is_empty() {
+            text = format!("{text}, in {}", joined(&path));
+        }
+        BodyError::NotJson(text)
     }
 }
 
 fn joined(path: &[String]) -> String {
     // Nesting goes 128 deep; the outermost few name the field.
-    path.iter().take(3).cloned().collect::<String>().trim_start_matches('.').to_owned()
+    path.iter()
+        .take(3)
+        .cloned()
+        .collect::<String>()
+        .trim_start_matches('.')
+        .to_owned()
 }
 
 #[derive(Clone, Copy)]
@@ -357,5 +380,6 @@ impl<'de> Visitor<'de> for Seed<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 #[path = "body_tests.rs"]
 mod tests;

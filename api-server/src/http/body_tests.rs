@@ -32,9 +32,8 @@ fn a_body_with_every_field_becomes_its_spec() {
 fn absent_and_null_mean_the_default() {
     let plain = parse(br#"{"code": "print(1)", "language": "python"}"#).unwrap();
     assert_eq!(plain, CodeExecutionSpec::python("print(1)"));
-    let nulls = with(
-        r#""timeout": null, "stdin": null, "args": null, "env": null, "files": null, "pool": null"#,
-    );
+    let nulls =
+        with(r#""timeout": null, "stdin": null, "args": null, "env": null, "files": null, "pool": null"#);
     assert_eq!(parse(nulls.as_bytes()).unwrap(), plain);
 }
 
@@ -76,7 +75,18 @@ fn a_timeout_is_a_whole_number_of_seconds() {
         assert_eq!(spec.timeout_seconds, seconds, "{text}");
     }
     for text in [
-        "0", "-1", "-0.0", "0.5", "30.5", "31", "1e300", "99999999999999999999", r#""30""#, "true", "[]", "{}",
+        "0",
+        "-1",
+        "-0.0",
+        "0.5",
+        "30.5",
+        "31",
+        "1e300",
+        "99999999999999999999",
+        r#""30""#,
+        "true",
+        "[]",
+        "{}",
     ] {
         assert_eq!(
             refusal(with(&format!(r#""timeout": {text}"#))),
@@ -103,7 +113,10 @@ fn wrong_types_and_unknown_fields_are_named() {
         (r#""files": ["a"]"#, "files[0] must be an object"),
         (r#""files": [{"path": "a"}]"#, "files[0].content is required"),
         (r#""files": [{"content": ""}]"#, "files[0].path is required"),
-        (r#""files": [{"path": "a", "content": 1}]"#, "files[0].content must be a string"),
+        (
+            r#""files": [{"path": "a", "content": 1}]"#,
+            "files[0].content must be a string",
+        ),
         (
             r#""files": [{"path": "a", "content": "", "mode": 1}]"#,
             "files[0].mode is not a known field",
@@ -124,7 +137,10 @@ fn a_key_given_twice_is_refused_wherever_it_stands() {
     for (fields, message) in [
         (r#""code": "2""#, "code must be given once"),
         (r#""env": {"A": "1", "\u0041": "2"}"#, "env.A must be given once"),
-        (r#""files": [{"path": "a", "path": "b"}]"#, "files[0].path must be given once"),
+        (
+            r#""files": [{"path": "a", "path": "b"}]"#,
+            "files[0].path must be given once",
+        ),
         (r#""other": {"a": 1, "a": 1}"#, "other.a must be given once"),
     ] {
         assert_eq!(refusal(with(fields)), message, "{fields}");
@@ -134,7 +150,10 @@ fn a_key_given_twice_is_refused_wherever_it_stands() {
 #[test]
 fn what_is_not_json_is_refused_with_the_place() {
     assert_eq!(refusal(""), "the request body is empty; it must be a JSON object");
-    assert_eq!(refusal(b"{\"code\": \"\xff\"}"), "the request body is not UTF-8 (byte 10)");
+    assert_eq!(
+        refusal(b"{\"code\": \"\xff\"}"),
+        "the request body is not UTF-8 (byte 10)"
+    );
     for (body, part) in [
         ("   ", "EOF"),
         ("print(1)", "expected value"),
@@ -148,7 +167,10 @@ fn what_is_not_json_is_refused_with_the_place() {
         ("\u{feff}{}", "expected value"),
     ] {
         let message = refusal(body);
-        assert!(message.starts_with("the request body is not valid JSON: "), "{body}: {message}");
+        assert!(
+            message.starts_with("the request body is not valid JSON: "),
+            "{body}: {message}"
+        );
         assert!(message.contains(part), "{body}: {message}");
     }
     for body in ["null", "1", "[]", r#""x""#, "true"] {

@@ -60,7 +60,10 @@ async fn request(app: &App, headers: &HeaderMap, body: Body) -> Result<CodeExecu
     let bytes = tokio::time::timeout(BODY_PATIENCE, read(headers, body, app.body_limit))
         .await
         .map_err(|_| {
-            let message = format!("the request body did not come within {} s", BODY_PATIENCE.as_secs());
+            let message = format!(
+                "the request body did not come within {} s",
+                BODY_PATIENCE.as_secs()
+            );
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
         })??;
     let spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
@@ -69,7 +72,9 @@ async fn request(app: &App, headers: &HeaderMap, body: Body) -> Result<CodeExecu
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
 }
@@ -109,6 +114,7 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Ap
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use axum::http::HeaderValue;
 
@@ -129,7 +135,12 @@ mod tests {
         ] {
             assert!(accepted(good), "{good}");
         }
-        for bad in ["", "text/plain", "application/jsonp", "text/plain; application/json"] {
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "text/plain; application/json",
+        ] {
             assert!(!accepted(bad), "{bad}");
         }
         assert!(!is_json(&HeaderMap::new()));

@@ -35,7 +35,11 @@ pub async fn healthz() -> &'static str {
 /// 503 while they can't.
 pub async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
     if app.stopping.is_cancelled() {
-        return Err(ApiError::unavailable("not_ready", "the server is shutting down", 2));
+        return Err(ApiError::unavailable(
+            "not_ready",
+            "the server is shutting down",
+            2,
+        ));
     }
     match app.backend.ready() {
         Ok(()) => Ok("ok\n"),

@@ -51,7 +51,13 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Self { method, path, status, id, .. } = self;
+        let Self {
+            method,
+            path,
+            status,
+            id,
+            ..
+        } = self;
         // Probes come every few seconds and say nothing as long as they go well.
         if matches!(path.as_str(), "/healthz" | "/readyz") && *status == 200 {
             tracing::debug!(%method, %path, status, ms, %id, "request");

@@ -61,7 +61,10 @@ pub struct Executions {
 
 impl fmt::Debug for Executions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Executions").field("selector", &self.selector).finish_non_exhaustive()
+        formatter
+            .debug_struct("Executions")
+            .field("selector", &self.selector)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +123,10 @@ impl Executions {
         let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
         let parameters = PatchParams::default();
         // The answer holds the whole object; of its metadata there is no more than a line.
-        match self.retried(|| self.records.patch_metadata(name, &parameters, &patch)).await {
+        match self
+            .retried(|| self.records.patch_metadata(name, &parameters, &patch))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(false),
             Err(error) => Err(error),
@@ -146,7 +152,9 @@ impl Executions {
         &self,
         version: &str,
     ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Record>>> + use<>, ApiError> {
-        let parameters = WatchParams::default().labels(&self.selector).timeout(WATCH_SECONDS);
+        let parameters = WatchParams::default()
+            .labels(&self.selector)
+            .timeout(WATCH_SECONDS);
         self.retried(|| self.records.watch(&parameters, version)).await
     }
 

@@ -166,14 +166,12 @@ impl Backend for KubernetesBackend {
 async fn config() -> Result<Config, KubernetesError> {
     let mut config = match Config::incluster_env() {
         Ok(config) => config,
-        Err(in_cluster) => {
-            Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
-                .await
-                .map_err(|kubeconfig| KubernetesError::NoConfig {
-                    in_cluster: in_cluster.to_string(),
-                    kubeconfig: kubeconfig.to_string(),
-                })?
-        }
+        Err(in_cluster) => Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
+            .await
+            .map_err(|kubeconfig| KubernetesError::NoConfig {
+                in_cluster: in_cluster.to_string(),
+                kubeconfig: kubeconfig.to_string(),
+            })?,
     };
     // Its retries back off for up to 1000 s; ours know when somebody waits.
     config.default_retry = false;
@@ -221,7 +219,11 @@ enum Wanted {
 
 impl<'a> CancelOnDrop<'a> {
     fn new(backend: &'a KubernetesBackend, name: String) -> Self {
-        Self { backend, name, state: Wanted::ByClient }
+        Self {
+            backend,
+            name,
+            state: Wanted::ByClient,
+        }
     }
 
     fn client_was_told_of_failure(&mut self, may_exist: bool) {
@@ -242,7 +244,10 @@ impl Drop for CancelOnDrop<'_> {
         };
         // A runtime that shuts down drops its requests outside of itself.
         if unwanted && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(cancel(self.backend.executions.clone(), std::mem::take(&mut self.name)));
+            runtime.spawn(cancel(
+                self.backend.executions.clone(),
+                std::mem::take(&mut self.name),
+            ));
         }
     }
 }
@@ -260,4 +265,5 @@ async fn cancel(executions: Executions, name: String) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests;

@@ -22,7 +22,8 @@ impl Record {
     /// Its status, if that is an end.
     #[must_use]
     pub fn into_end(self) -> Option<CodeExecutionStatus> {
-        self.status.filter(|status| status.phase.is_some_and(Phase::is_terminal))
+        self.status
+            .filter(|status| status.phase.is_some_and(Phase::is_terminal))
     }
 }
 

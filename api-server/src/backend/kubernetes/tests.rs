@@ -1,4 +1,5 @@
 //! The backend against a Kubernetes API of our own, which answers as the real one does and can be made to fail.
+#![allow(clippy::result_large_err)] // axum's own error type
 
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard};
@@ -57,14 +58,23 @@ impl Fake {
     }
 
     fn calls(&self, prefix: &str) -> usize {
-        self.0.calls.lock().unwrap().iter().filter(|call| call.starts_with(prefix)).count()
+        self.0
+            .calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| call.starts_with(prefix))
+            .count()
     }
 
     /// Waits until a call that begins so was made `count` times.
     async fn called(&self, prefix: &str, count: usize) {
         let mut changed = self.0.changed.subscribe();
         let wait = changed.wait_for(|_| self.calls(prefix) >= count);
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the call is made").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .expect("the call is made")
+            .unwrap();
     }
 
     /// The name of the only object.
@@ -77,9 +87,13 @@ impl Fake {
         self.objects().values().next().unwrap().clone()
     }
 
-    fn send(&self, kind: &str, object: Value) {
+    fn send(&self, kind: &str, object: &Value) {
         let events = self.0.events_tx.lock().unwrap();
-        events.as_ref().unwrap().send(json!({"type": kind, "object": object})).unwrap();
+        events
+            .as_ref()
+            .unwrap()
+            .send(json!({"type": kind, "object": object}))
+            .unwrap();
     }
 
     /// Ends an object, silently unless `told`.
@@ -91,7 +105,7 @@ impl Fake {
         let object = object.clone();
         drop(objects);
         if told {
-            self.send("MODIFIED", object);
+            self.send("MODIFIED", &object);
         }
     }
 
@@ -111,11 +125,14 @@ async fn list_or_watch(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> axum::response::Result<Response> {
     assert_eq!(query["labelSelector"], "codeexec.dev/replica=replica-1");
-    if query.get("watch").is_none() {
+    if !query.contains_key("watch") {
         fake.note("list".to_owned())?;
         assert_eq!(query["limit"], "1");
-        return Ok(Json(json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                              "metadata": {"resourceVersion": "7"}, "items": []})).into_response());
+        return Ok(Json(
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                              "metadata": {"resourceVersion": "7"}, "items": []}),
+        )
+        .into_response());
     }
     fake.note(format!("watch from {}", query["resourceVersion"]))?;
     assert_eq!(query["timeoutSeconds"], "200");
@@ -170,9 +187,19 @@ async fn patch(
 async fn backend() -> (Fake, Arc<KubernetesBackend>) {
     let fake = Fake::default();
     let client = Client::new(fake.router(), "codeexec-executions");
-    let flags = ["codeexec-api", "--replica", "replica-1", "--kube-timeout-ms", "400"];
+    let flags = [
+        "codeexec-api",
+        "--replica",
+        "replica-1",
+        "--kube-timeout-ms",
+        "400",
+    ];
     let settings = Settings::parse_from(flags);
-    let backend = Arc::new(KubernetesBackend::with_client(client, &settings, CancellationToken::new()));
+    let backend = Arc::new(KubernetesBackend::with_client(
+        client,
+        &settings,
+        CancellationToken::new(),
+    ));
     fake.called("watch", 1).await;
     (fake, backend)
 }
@@ -182,7 +209,10 @@ type Answer = tokio::task::JoinHandle<Result<CodeExecutionStatus, BackendError>>
 /// Sends a program and waits until its object exists.
 async fn sent(fake: &Fake, backend: &Arc<KubernetesBackend>) -> Answer {
     let (backend, creates) = (backend.clone(), fake.calls("create"));
-    let job = Job { id: super::super::new_id(), spec: CodeExecutionSpec::python("print(42)") };
+    let job = Job {
+        id: super::super::new_id(),
+        spec: CodeExecutionSpec::python("print(42)"),
+    };
     let answer = tokio::spawn(async move { backend.execute(job).await });
     fake.called("create", creates + 1).await;
     while fake.objects().is_empty() {
@@ -195,14 +225,20 @@ async fn sent(fake: &Fake, backend: &Arc<KubernetesBackend>) -> Answer {
 async fn an_end_on_the_watch_is_the_answer_and_nothing_else_is_read() {
     let (fake, backend) = backend().await;
     let answer = sent(&fake, &backend).await;
-    fake.send("MODIFIED", fake.object());
+    fake.send("MODIFIED", &fake.object());
     fake.end(Phase::Succeeded, Reason::Completed, true);
     let status = answer.await.unwrap().unwrap();
     assert_eq!(status.output.as_deref(), Some("42\n"));
-    assert_eq!((fake.calls("read"), fake.calls("patch"), fake.calls("list")), (0, 0, 1));
+    assert_eq!(
+        (fake.calls("read"), fake.calls("patch"), fake.calls("list")),
+        (0, 0, 1)
+    );
     let object = fake.object();
     assert_eq!(object["metadata"]["labels"]["codeexec.dev/replica"], "replica-1");
-    assert_eq!(object["metadata"]["labels"]["codeexec.dev/user"], user_hash("anonymous"));
+    assert_eq!(
+        object["metadata"]["labels"]["codeexec.dev/user"],
+        user_hash("anonymous")
+    );
     assert_eq!(object["spec"]["user"], "anonymous");
 }
 
@@ -211,7 +247,7 @@ async fn a_watch_that_ends_is_renewed_at_the_last_version_without_a_list() {
     let (fake, backend) = backend().await;
     let bookmark = json!({"kind": "CodeExecution", "apiVersion": "codeexec.dev/v1alpha1",
                           "metadata": {"resourceVersion": "99"}});
-    fake.send("BOOKMARK", bookmark);
+    fake.send("BOOKMARK", &bookmark);
     fake.close_watch();
     fake.called("watch from 99", 1).await;
     assert_eq!(fake.calls("list"), 1);
@@ -223,7 +259,10 @@ async fn what_ended_while_the_watch_had_gone_is_read_and_answered() {
     let (fake, backend) = backend().await;
     let answer = sent(&fake, &backend).await;
     fake.end(Phase::Succeeded, Reason::Completed, false);
-    fake.send("ERROR", json!({"status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}));
+    fake.send(
+        "ERROR",
+        &json!({"status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}),
+    );
     let status = answer.await.unwrap().unwrap();
     assert_eq!(status.output.as_deref(), Some("42\n"));
     assert_eq!((fake.calls("list"), fake.calls("read")), (2, 1));
@@ -235,7 +274,7 @@ async fn an_object_deleted_while_it_is_waited_for_is_told() {
     let answer = sent(&fake, &backend).await;
     let object = fake.object();
     fake.objects().clear();
-    fake.send("DELETED", object);
+    fake.send("DELETED", &object);
     assert_eq!(answer.await.unwrap(), Err(BackendError::Deleted));
 }
 
@@ -244,31 +283,48 @@ async fn an_object_deleted_while_the_watch_had_gone_is_told() {
     let (fake, backend) = backend().await;
     let answer = sent(&fake, &backend).await;
     fake.objects().clear();
-    fake.send("ERROR", json!({"status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}));
+    fake.send(
+        "ERROR",
+        &json!({"status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}),
+    );
     assert_eq!(answer.await.unwrap(), Err(BackendError::Deleted));
 }
 
 #[tokio::test]
 async fn a_create_whose_answer_was_lost_is_recognized_when_repeated() {
     let (fake, backend) = backend().await;
-    fake.0.create_failures.lock().unwrap().push((504, "Timeout", true));
+    fake.0
+        .create_failures
+        .lock()
+        .unwrap()
+        .push((504, "Timeout", true));
     let answer = sent(&fake, &backend).await;
     fake.called("read", 1).await;
     fake.end(Phase::Succeeded, Reason::Completed, true);
     assert!(answer.await.unwrap().is_ok());
-    assert_eq!((fake.calls("create"), fake.calls("patch"), fake.objects().len()), (2, 0, 1));
+    assert_eq!(
+        (fake.calls("create"), fake.calls("patch"), fake.objects().len()),
+        (2, 0, 1)
+    );
 }
 
 #[tokio::test]
 async fn refusals_of_the_kubernetes_api_are_told_apart() {
     for (code, reason, expected) in [
         (403, "Forbidden", BackendError::QuotaExceeded),
-        (422, "Invalid", BackendError::Refused("exceeded quota: or so".to_owned())),
+        (
+            422,
+            "Invalid",
+            BackendError::Refused("exceeded quota: or so".to_owned()),
+        ),
         (404, "NotFound", BackendError::Unavailable),
     ] {
         let (fake, backend) = backend().await;
         fake.0.create_failures.lock().unwrap().push((code, reason, false));
-        let job = Job { id: "cex-1".to_owned(), spec: CodeExecutionSpec::python("1") };
+        let job = Job {
+            id: "cex-1".to_owned(),
+            spec: CodeExecutionSpec::python("1"),
+        };
         assert_eq!(backend.execute(job).await, Err(expected));
         assert_eq!((fake.calls("create"), fake.calls("patch")), (1, 0));
     }
@@ -278,8 +334,14 @@ async fn refusals_of_the_kubernetes_api_are_told_apart() {
 async fn a_lost_kubernetes_api_is_told_within_the_deadline_and_service_resumes() {
     let (fake, backend) = backend().await;
     *fake.0.lost.lock().unwrap() = true;
-    fake.send("ERROR", json!({"status": "Failure", "code": 500, "reason": "InternalError", "message": "gone"}));
-    let job = Job { id: "cex-1".to_owned(), spec: CodeExecutionSpec::python("1") };
+    fake.send(
+        "ERROR",
+        &json!({"status": "Failure", "code": 500, "reason": "InternalError", "message": "gone"}),
+    );
+    let job = Job {
+        id: "cex-1".to_owned(),
+        spec: CodeExecutionSpec::python("1"),
+    };
     let began = Instant::now();
     assert_eq!(backend.execute(job).await, Err(BackendError::Unavailable));
     assert!(began.elapsed() < Duration::from_secs(1));
@@ -297,7 +359,11 @@ async fn a_lost_kubernetes_api_is_told_within_the_deadline_and_service_resumes()
 async fn a_client_that_hangs_up_cancels_unless_the_server_stops() {
     let (fake, backend) = backend().await;
     sent(&fake, &backend).await.abort();
-    fake.called(&format!("patch {} {{\"spec\":{{\"cancel\":true}}}}", fake.name()), 1).await;
+    fake.called(
+        &format!("patch {} {{\"spec\":{{\"cancel\":true}}}}", fake.name()),
+        1,
+    )
+    .await;
     assert!(backend.waiters.names().is_empty());
 
     let (fake, backend) = self::backend().await;
@@ -311,7 +377,10 @@ async fn a_client_that_hangs_up_cancels_unless_the_server_stops() {
 #[tokio::test]
 async fn a_record_that_cannot_be_read_does_not_stall_the_watch() {
     let (fake, backend) = backend().await;
-    fake.send("MODIFIED", json!({"metadata": {"name": "x"}, "status": {"phase": "Exploded"}}));
+    fake.send(
+        "MODIFIED",
+        &json!({"metadata": {"name": "x"}, "status": {"phase": "Exploded"}}),
+    );
     fake.called("watch", 2).await;
     let answer = sent(&fake, &backend).await;
     fake.end(Phase::TimedOut, Reason::DeadlineExceeded, true);

@@ -120,6 +120,7 @@ impl Drop for Waiter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use codeexec_crds::Phase;
 

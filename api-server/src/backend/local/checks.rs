@@ -57,10 +57,14 @@ pub enum Missing {
         version: String,
     },
     /// One whose folders hold more than an interpreter.
-    #[error("Python's folder {0} holds a home folder, which programs would be shown: use a virtual environment, and --python")]
+    #[error(
+        "Python's folder {0} holds a home folder, which programs would be shown: use a virtual environment, and --python"
+    )]
     WidePython(String),
     /// No runner.
-    #[error("the runner is missing: {0} is no executable file; build codeexec-runner, or name it with --runner")]
+    #[error(
+        "the runner is missing: {0} is no executable file; build codeexec-runner, or name it with --runner"
+    )]
     Runner(String),
     /// The kernel, or who guards it, says no.
     #[error("bwrap may not make namespaces here ({why}): {hint}")]
@@ -107,13 +111,21 @@ pub async fn check(settings: &Settings) -> Result<Found, Vec<Missing>> {
         }
     };
     let sandbox = Sandbox::new(bwrap, &python, &runner, settings.memory_limit_bytes);
-    let missing_packages = missing_packages(&sandbox).await.map_err(|missing| vec![missing])?;
-    Ok(Found { sandbox, python, missing_packages })
+    let missing_packages = missing_packages(&sandbox)
+        .await
+        .map_err(|missing| vec![missing])?;
+    Ok(Found {
+        sandbox,
+        python,
+        missing_packages,
+    })
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -122,7 +134,10 @@ fn is_executable(file: &Path) -> bool {
 
 async fn python(path: &Path) -> Result<Python, Missing> {
     let shown = path.display().to_string();
-    let missing = |why: String| Missing::Python { python: shown.clone(), why };
+    let missing = |why: String| Missing::Python {
+        python: shown.clone(),
+        why,
+    };
     // -I, so that neither the environment nor the current folder has a say in where its modules are.
     let mut command = Command::new(path);
     command.args(["-I", "-c", PROBE]);
@@ -131,7 +146,10 @@ async fn python(path: &Path) -> Result<Python, Missing> {
         return Err(missing(first_line(&output.stderr)));
     };
     if !python.is_new_enough() {
-        return Err(Missing::OldPython { python: shown, version: python.version_text() });
+        return Err(Missing::OldPython {
+            python: shown,
+            version: python.version_text(),
+        });
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
     match python.too_wide_folder(home.as_deref()) {
@@ -141,7 +159,11 @@ async fn python(path: &Path) -> Result<Python, Missing> {
 }
 
 fn runner(settings: &Settings) -> Result<PathBuf, Missing> {
-    let beside = || std::env::current_exe().ok().map(|own| own.with_file_name("codeexec-runner"));
+    let beside = || {
+        std::env::current_exe()
+            .ok()
+            .map(|own| own.with_file_name("codeexec-runner"))
+    };
     let path = settings.runner.clone().or_else(beside).unwrap_or_default();
     match std::fs::canonicalize(&path) {
         Ok(path) if is_executable(&path) => Ok(path),
@@ -151,8 +173,26 @@ fn runner(settings: &Settings) -> Result<PathBuf, Missing> {
 
 async fn namespaces(bwrap: &Path) -> Result<(), Missing> {
     let mut command = Command::new(bwrap);
-    command.args(["--unshare-all", "--unshare-user", "--as-pid-1", "--uid", "1000", "--gid", "1000"]);
-    command.args(["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "true"]);
+    command.args([
+        "--unshare-all",
+        "--unshare-user",
+        "--as-pid-1",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+    ]);
+    command.args([
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--",
+        "true",
+    ]);
     let why = match run(&mut command).await {
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => first_line(&output.stderr),
@@ -165,7 +205,10 @@ async fn namespaces(bwrap: &Path) -> Result<(), Missing> {
         "in a container, start that with --privileged, or run codeexec outside of it",
         |(_, _, hint)| hint,
     );
-    Err(Missing::Namespaces { why, hint: hint.to_owned() })
+    Err(Missing::Namespaces {
+        why,
+        hint: hint.to_owned(),
+    })
 }
 
 async fn missing_packages(sandbox: &Sandbox) -> Result<Vec<&'static str>, Missing> {

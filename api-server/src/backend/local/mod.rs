@@ -41,7 +41,11 @@ pub enum LocalError {
 }
 
 fn lines(missing: &[Missing]) -> String {
-    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    missing
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Runs programs on this machine.
@@ -57,8 +61,11 @@ impl LocalBackend {
     /// # Errors
     /// [`LocalError`].
     pub async fn start(settings: &Settings) -> Result<Self, LocalError> {
-        let checks::Found { sandbox, python, missing_packages } =
-            checks::check(settings).await.map_err(LocalError::Missing)?;
+        let checks::Found {
+            sandbox,
+            python,
+            missing_packages,
+        } = checks::check(settings).await.map_err(LocalError::Missing)?;
         let first = Session::start(&sandbox).map_err(|error| LocalError::Runner(error.to_string()))?;
         let report = first.report(FIRST_START).await.map_err(LocalError::Runner)?;
         if !missing_packages.is_empty() {

@@ -71,17 +71,27 @@ impl Python {
     #[must_use]
     pub fn folders(&self) -> BTreeSet<PathBuf> {
         let real = |path: &PathBuf| std::fs::canonicalize(path).ok();
-        let mut folders: BTreeSet<PathBuf> =
-            self.paths.iter().flat_map(|path| [Some(path.clone()), real(path)]).flatten().collect();
+        let mut folders: BTreeSet<PathBuf> = self
+            .paths
+            .iter()
+            .flat_map(|path| [Some(path.clone()), real(path)])
+            .flatten()
+            .collect();
         // An environment's interpreter is a link to one that is somewhere else.
         if let Some(executable) = real(&self.executable) {
             folders.extend(executable.parent().map(Path::to_owned));
             // Nix keeps every library in a folder of its own.
-            folders.extend(executable.starts_with("/nix/store").then(|| PathBuf::from("/nix/store")));
+            folders.extend(
+                executable
+                    .starts_with("/nix/store")
+                    .then(|| PathBuf::from("/nix/store")),
+            );
         }
         let all = folders.clone();
         folders.retain(|path| {
-            let is_system = ["/usr", "/bin", "/lib", "/lib64"].iter().any(|system| path.starts_with(system));
+            let is_system = ["/usr", "/bin", "/lib", "/lib64"]
+                .iter()
+                .any(|system| path.starts_with(system));
             let is_inside = path.ancestors().skip(1).any(|outer| all.contains(outer));
             path.is_absolute() && path.exists() && !is_system && !is_inside
         });
@@ -92,14 +102,20 @@ impl Python {
     /// `home` is in.
     #[must_use]
     pub fn too_wide_folder(&self, home: Option<&Path>) -> Option<PathBuf> {
-        let holds_home = |folder: &Path| home.is_some_and(|home| home != Path::new("/") && home.starts_with(folder));
-        self.folders().into_iter().find(|folder| folder == Path::new("/") || holds_home(folder))
+        let holds_home =
+            |folder: &Path| home.is_some_and(|home| home != Path::new("/") && home.starts_with(folder));
+        self.folders()
+            .into_iter()
+            .find(|folder| folder == Path::new("/") || holds_home(folder))
     }
 
     /// `PATH` for programs: the interpreter's own folder first.
     #[must_use]
     pub fn path_variable(&self) -> String {
-        let own = self.executable.parent().map(|folder| folder.to_string_lossy().into_owned());
+        let own = self
+            .executable
+            .parent()
+            .map(|folder| folder.to_string_lossy().into_owned());
         let mut folders: Vec<String> = own.into_iter().collect();
         folders.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(str::to_owned));
         folders.dedup();
@@ -108,6 +124,7 @@ impl Python {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 
@@ -126,7 +143,10 @@ mod tests {
         let lib = prefix.join("lib");
         std::fs::create_dir(&lib).unwrap();
         let gone = prefix.join("../gone");
-        let python = python(&prefix.join("bin/python3"), &[&prefix, &lib, &gone, Path::new("/usr")]);
+        let python = python(
+            &prefix.join("bin/python3"),
+            &[&prefix, &lib, &gone, Path::new("/usr")],
+        );
         assert_eq!(python.folders(), BTreeSet::from([prefix]));
     }
 
@@ -146,7 +166,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let prefix = folder.path().canonicalize().unwrap();
         let python = python(Path::new("/usr/bin/python3"), &[&prefix]);
-        assert_eq!(python.too_wide_folder(Some(&prefix.join("user"))), Some(prefix.clone()));
+        assert_eq!(
+            python.too_wide_folder(Some(&prefix.join("user"))),
+            Some(prefix.clone())
+        );
         assert_eq!(python.too_wide_folder(Some(&prefix)), Some(prefix));
         assert_eq!(python.too_wide_folder(Some(Path::new("/home/other"))), None);
         assert_eq!(python.too_wide_folder(Some(Path::new("/"))), None);
@@ -154,7 +177,10 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        let version = |version| Python { version, ..python(Path::new("/usr/bin/python3"), &[]) };
+        let version = |version| Python {
+            version,
+            ..python(Path::new("/usr/bin/python3"), &[])
+        };
         assert!(!version((3, 9, 20)).is_new_enough());
         assert!(version((3, 11, 0)).is_new_enough() && version((4, 0, 0)).is_new_enough());
     }

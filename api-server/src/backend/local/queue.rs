@@ -41,7 +41,9 @@ impl Queue {
     /// # Errors
     /// [`BackendError::Busy`] when too many wait already, or it took too long.
     pub async fn turn(&self) -> Result<OwnedSemaphorePermit, BackendError> {
-        let busy = BackendError::Busy { retry_after: RETRY_AFTER };
+        let busy = BackendError::Busy {
+            retry_after: RETRY_AFTER,
+        };
         if let Ok(turn) = self.turns.clone().try_acquire_owned() {
             return Ok(turn);
         }
@@ -67,6 +69,7 @@ impl Drop for Place<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 

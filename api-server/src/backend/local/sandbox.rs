@@ -56,9 +56,14 @@ impl Sandbox {
     #[must_use]
     pub fn new(bwrap: PathBuf, python: &Python, runner: &Path, memory_limit: u64) -> Self {
         let links = SYSTEM.iter().map(|path| (*path, std::fs::read_link(path).ok()));
-        let system = links.map(|(path, target)| (PathBuf::from(path), target)).collect::<Vec<_>>();
+        let system = links
+            .map(|(path, target)| (PathBuf::from(path), target))
+            .collect::<Vec<_>>();
         let mut arguments = arguments(&system, &python.folders(), &python.path_variable());
-        push(&mut arguments, &["--ro-bind".as_ref(), runner.as_os_str(), RUNNER.as_ref()]);
+        push(
+            &mut arguments,
+            &["--ro-bind".as_ref(), runner.as_os_str(), RUNNER.as_ref()],
+        );
         // Last, when everything has been put into it. The program's own folders are mounts of their own.
         push(&mut arguments, &["--remount-ro".as_ref(), "/".as_ref()]);
         Self {
@@ -95,7 +100,12 @@ impl Sandbox {
 
     fn command(&self, command: &[OsString]) -> Vec<OsString> {
         let separator = OsString::from("--");
-        self.arguments.iter().chain([&separator]).chain(command).cloned().collect()
+        self.arguments
+            .iter()
+            .chain([&separator])
+            .chain(command)
+            .cloned()
+            .collect()
     }
 }
 
@@ -116,7 +126,12 @@ fn arguments(
     ] {
         push(&mut all, &[flag.as_ref()]);
     }
-    for pair in [["--uid", "1000"], ["--gid", "1000"], ["--hostname", "codeexec"], ["--cap-drop", "ALL"]] {
+    for pair in [
+        ["--uid", "1000"],
+        ["--gid", "1000"],
+        ["--hostname", "codeexec"],
+        ["--cap-drop", "ALL"],
+    ] {
         push(&mut all, &pair.map(AsRef::as_ref));
     }
     push(&mut all, &["--clearenv".as_ref()]);
@@ -125,20 +140,41 @@ fn arguments(
     }
     for (path, target) in system {
         match target {
-            Some(target) => push(&mut all, &["--symlink".as_ref(), target.as_os_str(), path.as_os_str()]),
-            None => push(&mut all, &["--ro-bind-try".as_ref(), path.as_os_str(), path.as_os_str()]),
+            Some(target) => push(
+                &mut all,
+                &["--symlink".as_ref(), target.as_os_str(), path.as_os_str()],
+            ),
+            None => push(
+                &mut all,
+                &["--ro-bind-try".as_ref(), path.as_os_str(), path.as_os_str()],
+            ),
         }
     }
-    for path in ETC.map(AsRef::as_ref).into_iter().chain(folders.iter().map(|path| path.as_os_str())) {
+    for path in ETC
+        .map(AsRef::as_ref)
+        .into_iter()
+        .chain(folders.iter().map(|path| path.as_os_str()))
+    {
         push(&mut all, &["--ro-bind-try".as_ref(), path, path]);
     }
-    push(&mut all, &["--proc".as_ref(), "/proc".as_ref(), "--dev".as_ref(), "/dev".as_ref()]);
+    push(
+        &mut all,
+        &[
+            "--proc".as_ref(),
+            "/proc".as_ref(),
+            "--dev".as_ref(),
+            "/dev".as_ref(),
+        ],
+    );
     let size = FOLDER_BYTES.to_string();
     for folder in ["/tmp", "/code", "/dev/shm"] {
         push(&mut all, &["--size", &size, "--tmpfs", folder].map(AsRef::as_ref));
     }
     // bwrap's /dev is a tmpfs without a bound, which nobody has to write to.
-    push(&mut all, &["--remount-ro", "/dev", "--chdir", "/code"].map(AsRef::as_ref));
+    push(
+        &mut all,
+        &["--remount-ro", "/dev", "--chdir", "/code"].map(AsRef::as_ref),
+    );
     all
 }
 
@@ -147,6 +183,7 @@ fn push(arguments: &mut Vec<OsString>, more: &[&std::ffi::OsStr]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
 mod tests {
     use super::*;
 
@@ -157,7 +194,10 @@ mod tests {
         ];
         let folders = BTreeSet::from([PathBuf::from("/home/a/venv")]);
         let all = arguments(&system, &folders, "/home/a/venv/bin:/usr/bin");
-        let words: Vec<String> = all.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let words: Vec<String> = all
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
         words.join(" ")
     }
 

@@ -79,7 +79,9 @@ impl Session {
     /// What the runner, or bwrap, said instead.
     pub async fn report(mut self, patience: Duration) -> Result<Ready, String> {
         let (mut transcript, mut moments) = (Transcript::new(""), Moments::default());
-        let ready = read(&mut self.stdout, &mut transcript, &mut moments, |moments, _| moments.report.is_some());
+        let ready = read(&mut self.stdout, &mut transcript, &mut moments, |moments, _| {
+            moments.report.is_some()
+        });
         match timeout(patience, ready).await {
             Ok(_) => match moments.report {
                 Some(report) => Ok(report),
@@ -92,7 +94,9 @@ impl Session {
     /// Runs the one program and says how it went. `queued` is how long the job waited for its turn.
     pub async fn run(&mut self, job: &Job, queued: Duration) -> CodeExecutionStatus {
         let limits = budget::output_limits(&CodeExecution::new(&job.id, job.spec.clone()));
-        let request = encode(&ToRunner::Request(Box::new(runner_request(&job.id, &job.spec, limits))));
+        let request = encode(&ToRunner::Request(Box::new(runner_request(
+            &job.id, &job.spec, limits,
+        ))));
         let mut transcript = Transcript::new(&job.id);
         let mut moments = Moments::default();
         let seconds = u64::try_from(job.spec.timeout_seconds).unwrap_or_default();
@@ -104,9 +108,12 @@ impl Session {
                 // A runner that died has its say on the other pipe.
                 let _ = self.stdin.write_all(&request).await;
             };
-            let read = read(&mut self.stdout, &mut transcript, &mut moments, |_, transcript| {
-                transcript.result().is_some()
-            });
+            let read = read(
+                &mut self.stdout,
+                &mut transcript,
+                &mut moments,
+                |_, transcript| transcript.result().is_some(),
+            );
             tokio::join!(write, read).1
         };
         let ended = timeout(lives, conversation).await;
@@ -200,7 +207,15 @@ async fn read(
 /// What bwrap and the runner said of themselves; the program's own output never comes this way.
 async fn diagnostics(stderr: &mut ChildStderr) -> String {
     let mut said = Vec::new();
-    let _ = timeout(Duration::from_secs(1), stderr.take(DIAGNOSTICS).read_to_end(&mut said)).await;
+    let _ = timeout(
+        Duration::from_secs(1),
+        stderr.take(DIAGNOSTICS).read_to_end(&mut said),
+    )
+    .await;
     let said = String::from_utf8_lossy(&said).trim().to_owned();
-    if said.is_empty() { "it said nothing".to_owned() } else { said }
+    if said.is_empty() {
+        "it said nothing".to_owned()
+    } else {
+        said
+    }
 }
