@@ -1,6 +1,6 @@
 //! From settings to a server that runs until it is told to stop.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub fn start_log(settings: &Settings) {
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&settings.log_level));
     match settings.log_format() {
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        LogFormat::Text => subscriber.init(),
+        LogFormat::Text => subscriber.with_ansi(io::stdout().is_terminal()).init(),
     }
     // The default hook writes to standard error, where lines are not JSON. Where it happened is enough: the
     // message may hold a client's data.

@@ -39,7 +39,10 @@ async fn main() -> ExitCode {
 }
 
 fn start_log(settings: &Settings) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&settings.log_level)?;
+    // kube logs each refused attach as an error; a session tries many times until its container is up, and
+    // logs what matters itself.
+    let filter =
+        EnvFilter::try_new(&settings.log_level)?.add_directive("kube_client::client::builder=off".parse()?);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -28,6 +28,7 @@ const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 pub async fn execute(
     State(app): State<App>,
     Extension(Arrived(arrived)): Extension<Arrived>,
+    Extension(logged): Extension<ExecutionId>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -36,17 +37,16 @@ pub async fn execute(
         Err(error) => return error.into_response(),
     };
     let id = new_id();
+    logged.set(&id);
     let job = Job { id: id.clone(), spec };
     let result = match app.backend.execute(job).await {
         Ok(status) => answer(&id, status, arrived.elapsed()),
         Err(error) => Err(failure(&id, &error)),
     };
-    let mut response = match result {
+    match result {
         Ok(executed) => Json::<Executed>(executed).into_response(),
         Err(error) => error.into_response(),
-    };
-    response.extensions_mut().insert(ExecutionId(id));
-    response
+    }
 }
 
 async fn request(app: &App, headers: &HeaderMap, body: Body) -> Result<CodeExecutionSpec, ApiError> {

@@ -1,5 +1,6 @@
 //! One log line for each request: method, path, status, milliseconds, execution. Never a code or an output.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::extract::Request;
@@ -10,9 +11,17 @@ use axum::response::Response;
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived(pub Instant);
 
-/// The execution that an answer is about, for the log.
-#[derive(Clone, Debug)]
-pub struct ExecutionId(pub String);
+/// Where a handler notes its execution for the log, as soon as there is one: a client that hangs up never
+/// gets an answer that could carry it.
+#[derive(Clone, Debug, Default)]
+pub struct ExecutionId(Arc<OnceLock<String>>);
+
+impl ExecutionId {
+    /// Notes the execution. A request has one at most.
+    pub fn set(&self, id: &str) {
+        let _ = self.0.set(id.to_owned());
+    }
+}
 
 /// What nginx made the usual number for a client that did not wait for the answer.
 const CLIENT_CLOSED: u16 = 499;
@@ -28,14 +37,12 @@ pub async fn requests(mut request: Request, next: Next) -> Response {
         path: request.uri().path().chars().take(MAX_PATH).collect(),
         status: CLIENT_CLOSED,
         arrived,
-        id: String::new(),
+        id: ExecutionId::default(),
     };
     request.extensions_mut().insert(Arrived(arrived));
+    request.extensions_mut().insert(line.id.clone());
     let response = next.run(request).await;
     line.status = response.status().as_u16();
-    if let Some(ExecutionId(id)) = response.extensions().get() {
-        line.id.clone_from(id);
-    }
     response
 }
 
@@ -45,24 +52,19 @@ struct Line {
     path: String,
     status: u16,
     arrived: Instant,
-    id: String,
+    id: ExecutionId,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         let ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Self {
-            method,
-            path,
-            status,
-            id,
-            ..
-        } = self;
+        let (method, path, status) = (&self.method, &self.path, self.status);
+        let id = self.id.0.get();
         // Probes come every few seconds and say nothing as long as they go well.
-        if matches!(path.as_str(), "/healthz" | "/readyz") && *status == 200 {
-            tracing::debug!(%method, %path, status, ms, %id, "request");
+        if matches!(path.as_str(), "/healthz" | "/readyz") && status == 200 {
+            tracing::debug!(%method, %path, status, ms, id, "request");
         } else {
-            tracing::info!(%method, %path, status, ms, %id, "request");
+            tracing::info!(%method, %path, status, ms, id, "request");
         }
     }
 }

@@ -27,6 +27,9 @@ const SILENCE: Duration = Duration::from_secs(100);
 /// Pauses between failed attempts grow up to this; service resumes by itself within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A watch that ends sooner was cut by something in between, which must not become a busy loop.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Reads at once after a lost watch.
 const GETS_AT_ONCE: usize = 8;
 
@@ -102,6 +105,7 @@ impl Watch {
         loop {
             let events = self.executions.watch(&version).await?;
             pin_mut!(events);
+            let opened = Instant::now();
             if !self.up.swap(true, Ordering::Relaxed) {
                 tracing::info!("the watch of executions is up");
             }
@@ -118,6 +122,9 @@ impl Watch {
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     WatchEvent::Error(status) => return Err(Lost::Told(status)),
                 }
+            }
+            if opened.elapsed() < SHORT {
+                sleep(SHORT / 10).await;
             }
         }
     }
