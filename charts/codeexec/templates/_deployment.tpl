@@ -97,6 +97,13 @@ spec:
             {{- merge (dict "httpGet" (dict "path" "/healthz" "port" "http")) $values.livenessProbe | toYaml | nindent 12 }}
           readinessProbe:
             {{- merge (dict "httpGet" (dict "path" "/readyz" "port" "http")) $values.readinessProbe | toYaml | nindent 12 }}
+          {{- if eq $component "api" }}
+          {{- /* The Service goes on sending for a moment after SIGTERM, which closes the listener at once. */}}
+          lifecycle:
+            preStop:
+              sleep:
+                seconds: 3
+          {{- end }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
