@@ -20,6 +20,8 @@ pub struct PodView {
     pub start_time: Option<Timestamp>,
     /// Whether its container can't run any more.
     pub ended: bool,
+    /// Whether it counts as failed while its container is still being stopped.
+    pub failing: bool,
     /// Whether somebody deleted it.
     pub deleting: bool,
     /// Why its image does not come, in the kubelet's words.
@@ -43,6 +45,16 @@ pub struct Terminated {
     pub exit_code: i32,
     /// What the runner left in its termination log.
     pub message: Option<String>,
+}
+
+impl PodView {
+    /// Keeps what ended the Pod: a later status can lack it, from a kubelet that had not heard of it yet.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.cause = self.cause.or_else(|| before.cause.clone());
+        self.failing |= before.failing && !self.ended;
+        self
+    }
 }
 
 impl From<&Pod> for PodView {
@@ -72,6 +84,7 @@ impl From<&Pod> for PodView {
             node: spec.and_then(|spec| spec.node_name.clone()),
             start_time: status.start_time.as_ref().map(|time| time.0),
             ended: terminated.is_some() || (phase_ended && !runs),
+            failing: phase_ended && runs,
             deleting: metadata.deletion_timestamp.is_some(),
             image_error: container.and_then(image_error),
             unschedulable: unschedulable(&status),
@@ -196,6 +209,16 @@ mod tests {
             "name": "executor", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
         assert_eq!(cause(killed), is(End::OutOfMemory));
+    }
+
+    #[test]
+    fn a_pod_that_was_evicted_stays_so_whatever_its_kubelet_writes_next() {
+        let running = json!({"name": "executor", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {}}});
+        let evicted = view(json!({"phase": "Failed", "reason": "Evicted", "containerStatuses": [running]}));
+        assert!(evicted.failing && !evicted.ended);
+        let later = view(json!({"phase": "Running", "containerStatuses": [running]})).after(&evicted);
+        assert!(later.failing && matches!(later.cause, Some(End::Evicted(_))));
     }
 
     #[test]

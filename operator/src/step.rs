@@ -188,25 +188,31 @@ pub fn next_step(observed: &Observed) -> Step {
     match pod {
         PodState::NotCreated => without_pod(observed, None),
         PodState::Refused(refusal) => without_pod(observed, Some(refusal)),
-        PodState::Gone(last) => gone(observed, last.as_deref()),
+        PodState::Gone(_) => gone(observed),
         PodState::Exists(pod) if pod.ended => ended(observed, pod),
-        PodState::Exists(_) if observed.cancel || done.stopping_for.is_some() => stopping(observed),
+        PodState::Exists(pod) if observed.cancel || pod.failing || done.stopping_for.is_some() => {
+            stopping(observed)
+        }
         PodState::Exists(pod) => alive(observed, pod),
     }
 }
 
 /// What ended a run that has a result, or that will not get one.
 fn end_of(observed: &Observed) -> End {
-    if observed.cancel {
-        return End::Cancelled;
-    }
-    match &observed.pod {
-        PodState::Exists(pod) => pod.cause.clone().unwrap_or(End::Reported),
-        PodState::Gone(last) => last
-            .as_ref()
-            .and_then(|pod| pod.cause.clone())
-            .unwrap_or(End::PodDeleted),
-        PodState::NotCreated | PodState::Refused(_) => End::Reported,
+    let pod = match &observed.pod {
+        PodState::Exists(pod) => Some(pod.as_ref()),
+        PodState::Gone(last) => last.as_deref(),
+        PodState::NotCreated | PodState::Refused(_) => None,
+    };
+    let cause = pod.and_then(|pod| pod.cause.clone());
+    let deleted = matches!(observed.pod, PodState::Gone(_)) || cause == Some(End::PodDeleted);
+    match cause {
+        _ if observed.cancel => End::Cancelled,
+        Some(cause) if cause != End::PodDeleted => cause,
+        // That deletion was our own doing, for a runner that was silent past its deadline.
+        _ if deleted && observed.done.stopping_for.is_some() => End::PodDeadline,
+        _ if deleted => End::PodDeleted,
+        _ => End::Reported,
     }
 }
 
@@ -225,16 +231,12 @@ fn without_pod(observed: &Observed, refusal: Option<&Refusal>) -> Step {
 }
 
 /// The Pod's object is gone, and with it the log.
-fn gone(observed: &Observed, last: Option<&PodView>) -> Step {
+fn gone(observed: &Observed) -> Step {
     let done = &observed.done;
-    if observed.cancel {
-        return Step::Finish(End::Cancelled);
-    }
-    let cause = last.and_then(|pod| pod.cause.clone()).unwrap_or(End::PodDeleted);
     // Who took over can't know whether the one before sent the request.
     let may_have_run =
         done.delivered || observed.run.started || (done.taken_over && done.log != LogState::ReadEnded);
-    retry_or(observed, may_have_run, cause)
+    retry_or(observed, may_have_run, end_of(observed))
 }
 
 /// The container has ended without a result on the stream.
@@ -243,18 +245,13 @@ fn ended(observed: &Observed, pod: &PodView) -> Step {
     if matches!(done.log, LogState::Unread | LogState::ReadRunning) {
         return Step::ReadLog;
     }
-    let cause = if observed.cancel {
-        End::Cancelled
-    } else {
-        pod.cause.clone().unwrap_or(End::Reported)
-    };
     // The log holds everything that a runner ever said: no `started` in it means that nothing ran.
     let may_have_run = run.started || (done.log == LogState::Lost && (done.delivered || done.taken_over));
-    let cause = match (cause, &pod.terminated) {
+    let end = match (end_of(observed), &pod.terminated) {
         (End::Reported, Some(terminated)) if !may_have_run => End::Internal(runner_failure(terminated)),
-        (cause, _) => cause,
+        (end, _) => end,
     };
-    retry_or(observed, may_have_run, cause)
+    retry_or(observed, may_have_run, end)
 }
 
 fn runner_failure(terminated: &crate::observe::Terminated) -> String {
@@ -283,14 +280,16 @@ fn retry_or(observed: &Observed, may_have_run: bool, end: End) -> Step {
     }
 }
 
-/// The Pod is to go: cancelled, or given up.
+/// The Pod is to go: cancelled, failed from outside, or given up.
 fn stopping(observed: &Observed) -> Step {
     match observed.done.stopping_for {
         None => Step::StopPod,
         Some(waited) if waited < STOP_PATIENCE => Step::Wait(Some(STOP_PATIENCE.saturating_sub(waited))),
         Some(_) if observed.done.log == LogState::Unread => Step::ReadLog,
-        Some(_) if observed.cancel => Step::Finish(End::Cancelled),
-        Some(_) => Step::Finish(End::PodDeadline),
+        Some(_) => Step::Finish(match end_of(observed) {
+            End::Reported => End::PodDeadline,
+            end => end,
+        }),
     }
 }
 

@@ -209,6 +209,22 @@ fn what_befell_the_pod_is_the_cause() {
 }
 
 #[test]
+fn a_pod_that_failed_while_its_program_still_runs_is_stopped_and_keeps_its_cause() {
+    let mut observed = running();
+    observed.pod = pod(|view| {
+        view.failing = true;
+        view.cause = Some(End::Evicted("disk".into()));
+    });
+    assert_eq!(next_step(&observed), Step::StopPod);
+    observed.done = Done {
+        stopping_for: Some(STOP_PATIENCE),
+        log: LogState::Lost,
+        ..observed.done
+    };
+    assert_eq!(next_step(&observed), Step::Finish(End::Evicted("disk".into())));
+}
+
+#[test]
 fn the_queue_s_patience_ends_with_what_held_it_up() {
     let impatient = |pod: PodState| {
         next_step(&Observed {

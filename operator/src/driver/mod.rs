@@ -353,7 +353,10 @@ impl Driver {
             PodUpdate::Present(view)
                 if view.name == current && !matches!(self.observed.pod, PodState::Gone(_)) =>
             {
-                self.observed.pod = PodState::Exists(view);
+                self.observed.pod = PodState::Exists(match &self.observed.pod {
+                    PodState::Exists(before) => Box::new(view.after(before)),
+                    _ => view,
+                });
             }
             PodUpdate::Gone(view) if view.name == current => self.observed.pod = PodState::Gone(Some(view)),
             _ => {}
