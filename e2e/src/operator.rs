@@ -134,7 +134,19 @@ pub async fn heal(cluster: &Cluster) -> Result<()> {
                 .await?;
         }
     }
-    is_at_full_strength(cluster, "operator").await
+    is_at_full_strength(cluster, "operator").await?;
+    wait_until("one of the operator's Pods leads", PATIENCE, async || {
+        // After its holder died the Lease still names it until another one takes over.
+        let Ok(leader) = leader(cluster).await else {
+            return Ok(None);
+        };
+        let alive = pods(cluster).await?;
+        Ok(alive
+            .iter()
+            .any(|pod| leader.starts_with(&pod.name_any()))
+            .then_some(()))
+    })
+    .await
 }
 
 /// Waits until a component's Deployment has all its replicas ready, and nothing else.

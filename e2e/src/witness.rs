@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use codeexec_crds::{CodeExecution, LABEL_EXECUTION, LABEL_MANAGED_BY, MANAGED_BY};
 use codeexec_runner::frames::{Decoder, FromRunner};
 use futures::{AsyncReadExt, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -37,6 +37,8 @@ struct Seen {
     container_ran: bool,
     /// Whether its log was read to the end.
     read: bool,
+    /// Frames in what was read of it.
+    frames: usize,
     /// The uids in the `started` frames of its log.
     started: BTreeSet<String>,
 }
@@ -153,11 +155,7 @@ fn note(pods: &Pods, pod: &Pod) -> bool {
     if let Some(execution) = pod.labels().get(LABEL_EXECUTION) {
         seen.claimed_by = Some(execution.clone());
     }
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten());
-    seen.container_ran |= statuses.filter_map(|status| status.state.as_ref()).any(|state| {
+    seen.container_ran |= container_states(pod).any(|state| {
         state.running.is_some()
             || state
                 .terminated
@@ -174,19 +172,25 @@ async fn follow(api: Api<Pod>, pods: Pods, pod: Pod) {
         ..LogParams::default()
     };
     loop {
-        if let Ok(log) = api.log_stream(&name, &params).await {
-            let whole = read(&pods, &uid, log).await;
-            // A follow also ends when the log is rotated or the kubelet restarts.
-            if whole && !is_running(&api, &name).await {
-                break;
-            }
-        } else if matches!(api.get_metadata_opt(&name).await, Ok(None)) {
-            return;
+        // A stream also ends early: opened before the container's start, at a rotation, when the kubelet
+        // restarts. So the last word has one that was opened after the container's end.
+        let had_ended = match api.get_opt(&name).await {
+            Ok(Some(pod)) => has_ended(&pod),
+            Ok(None) => break,
+            Err(_) => false,
+        };
+        if let Ok(log) = api.log_stream(&name, &params).await
+            && read(&pods, &uid, log).await
+            && had_ended
+        {
+            break;
         }
         tokio::time::sleep(RETRY).await;
     }
     let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
-    pods.entry(uid).or_default().read = true;
+    let seen = pods.entry(uid).or_default();
+    // A runner prints that it is ready before anything else: a log without that was missed.
+    seen.read = seen.frames > 0;
 }
 
 /// Reads one log stream and returns whether it came to its end.
@@ -212,14 +216,14 @@ async fn read(pods: &Pods, uid: &str, log: impl futures::AsyncRead) -> bool {
     }
 }
 
-async fn is_running(api: &Api<Pod>, name: &str) -> bool {
-    let Ok(Some(pod)) = api.get_opt(name).await else {
-        return false;
-    };
+fn has_ended(pod: &Pod) -> bool {
+    container_states(pod).any(|state| state.terminated.is_some())
+}
+
+fn container_states(pod: &Pod) -> impl Iterator<Item = &ContainerState> {
     let statuses = pod
         .status
         .iter()
         .flat_map(|status| status.container_statuses.iter().flatten());
-    let states: Vec<_> = statuses.filter_map(|status| status.state.as_ref()).collect();
-    states.iter().any(|state| state.running.is_some())
+    statuses.filter_map(|status| status.state.as_ref())
 }

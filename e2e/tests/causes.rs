@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{DeleteParams, EvictParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, EvictParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -76,15 +76,45 @@ async fn a_pod_evicted_through_the_api_is_evicted() -> Result<()> {
 #[tokio::test]
 async fn a_pod_evicted_by_its_node_is_evicted() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    let (execution, pod) = running(&cluster).await?;
-    // What the kubelet writes when the node runs short of something.
-    let status = json!({"status": {
-        "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory.",
-    }});
-    let pods = cluster.executors();
-    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status))
+    // The log counts as storage of the node. The kubelet looks every ten seconds and evicts what takes too much.
+    let storage = || {
+        Some(BTreeMap::from([(
+            "ephemeral-storage".to_owned(),
+            Quantity("100Ki".to_owned()),
+        )]))
+    };
+    let resources = ResourceRequirements {
+        limits: storage(),
+        requests: storage(),
+        claims: None,
+    };
+    let spec = ExecutorPoolSpec {
+        resources: Some(resources),
+        ..ExecutorPoolSpec::default()
+    };
+    let pool = cluster.make_pool("small-disk", pool_spec(spec)).await?;
+    let code = "import time\nprint('x' * 400_000, flush=True)\ntime.sleep(29)";
+    let (_, status) = cluster
+        .apply_and_wait("evicted", &Program::new(code).pool(&pool))
         .await?;
-    ended_from_outside(&cluster, &execution, Reason::Evicted).await
+    assert_eq!(
+        (status.phase, status.reason),
+        (Some(Phase::Failed), Some(Reason::Evicted)),
+        "{:?}",
+        status.error
+    );
+    assert_eq!(status.retryable, Some(false));
+    assert_eq!(status.output.map(|output| output.len()), Some(400_001));
+    // In the kubelet's words.
+    assert!(
+        status
+            .error
+            .as_ref()
+            .is_some_and(|error| error.contains("storage")),
+        "{:?}",
+        status.error
+    );
+    cluster.remove_pool(&pool).await
 }
 
 /// Sends a program to a pool that can't run it, both ways, and returns the record of the one by hand.

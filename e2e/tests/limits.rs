@@ -95,7 +95,7 @@ async fn the_environment_up_to_its_bounds_arrives() -> Result<()> {
 #[tokio::test]
 async fn files_up_to_their_bounds_stand_in_the_work_directory() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    let code = "from pathlib import Path\nfiles = sorted(p for p in Path('.').rglob('*') if p.is_file())\n\
+    let code = "from pathlib import Path\nfiles = sorted(p for p in Path('data').rglob('*') if p.is_file())\n\
                 print(len(files), sum(p.stat().st_size for p in files), files[0], files[0].read_bytes()[:2])";
     let program = (0..32).fold(Program::new(code), |program, at| {
         // 6144 bytes are 8192 of base64: 32 of them are the bound.

@@ -99,31 +99,33 @@ async fn the_executor_pod_is_locked_down_in_every_field() -> Result<()> {
 }
 
 #[tokio::test]
-async fn its_volumes_are_memory_of_bounded_size_at_tmp_and_the_work_directory() -> Result<()> {
+async fn it_has_no_volume_of_any_kind() -> Result<()> {
     let (_, pod) = running_pod(&Program::that_takes(3.0, "runs")).await?;
-    let volumes = pod["spec"]["volumes"].as_array().context("volumes")?;
-    let mounts = pod["spec"]["containers"][0]["volumeMounts"]
-        .as_array()
-        .context("mounts")?;
-    let mut paths = Vec::new();
-    for mount in mounts {
-        paths.push(mount["mountPath"].as_str().unwrap_or_default());
-        let volume = volumes
-            .iter()
-            .find(|volume| volume["name"] == mount["name"])
-            .context("its volume")?;
-        assert_eq!(
-            volume["emptyDir"],
-            json!({"medium": "Memory", "sizeLimit": "64Mi"}),
-            "{volume}"
-        );
-        // No hostPath, Secret, ConfigMap or token beside it.
-        assert_eq!(volume.as_object().map(serde_json::Map::len), Some(2), "{volume}");
-    }
-    paths.sort_unstable();
+    assert_eq!(pod["spec"]["volumes"], Value::Null, "{pod}");
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], Value::Null, "{pod}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_it_writes_is_memory_of_bounded_size() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let code = "\
+import os
+for folder in '/code', '/tmp', '/dev/shm':
+    try:
+        with open(folder + '/big', 'wb') as big:
+            for _ in range(200):
+                big.write(bytes(1 << 20))
+        print(folder, 'has no bound')
+    except OSError as error:
+        print(folder, error.strerror, os.statvfs(folder).f_blocks * os.statvfs(folder).f_frsize >> 20)
+    os.remove(folder + '/big')
+";
+    let (_, status) = cluster.apply_and_wait("fills-up", &Program::new(code)).await?;
+    let full = "No space left on device 64";
     assert_eq!(
-        (paths.as_slice(), volumes.len()),
-        (["/code", "/tmp"].as_slice(), 2)
+        status.output.unwrap_or_default(),
+        format!("/code {full}\n/tmp {full}\n/dev/shm {full}\n")
     );
     Ok(())
 }
@@ -189,7 +191,7 @@ print(json.dumps({
     'environment': sorted(os.environ),
     'token': os.path.exists('/var/run/secrets'),
     'hostname': socket.gethostname(),
-    'uid': os.getuid(), 'gid': os.getgid(), 'cwd': os.getcwd(),
+    'uid': os.getuid(), 'gid': os.getgid(), 'cwd': os.path.samefile('.', '/code'),
     'writable root': os.access('/', os.W_OK),
     'resolvers': open('/etc/resolv.conf').read(),
 }))
@@ -207,7 +209,7 @@ print(json.dumps({
     );
     assert_eq!(
         (&seen["hostname"], &seen["cwd"]),
-        (&json!("codeexec"), &json!("/code")),
+        (&json!("codeexec"), &json!(true)),
         "{seen}"
     );
     assert_eq!(

@@ -8,6 +8,7 @@ mod last_words;
 mod memory;
 mod output;
 mod sandbox;
+mod scratch;
 mod settings;
 mod start;
 mod supervisor;

@@ -1,6 +1,7 @@
 //! Puts the runner together, in the order that its safety depends on.
 
 use std::io;
+use std::path::Path;
 
 use codeexec_runner::frames::Ready;
 
@@ -8,6 +9,7 @@ use crate::child::{Child, ChildError};
 use crate::last_words::LastWords;
 use crate::memory::{OomCounter, cgroup_limit};
 use crate::sandbox::{Options, Sandbox, SandboxError};
+use crate::scratch;
 use crate::settings::Settings;
 use crate::supervisor::{Outcome, Supervisor, SupervisorError};
 use crate::sys::{self, SignalQueue};
@@ -22,6 +24,9 @@ pub enum RunnerError {
     /// No signals, or no thread.
     #[error("failed to set up the runner's signals and threads")]
     Setup(#[from] io::Error),
+    /// The folders to write to.
+    #[error("failed to make the work directory")]
+    Scratch(#[source] io::Error),
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -49,6 +54,7 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
     sys::close_on_exec();
     let signals = SignalQueue::new()?;
     let oom = OomCounter::open();
+    scratch::make(&[&settings.work_dir, Path::new("/tmp")]).map_err(RunnerError::Scratch)?;
     let sandbox = Sandbox::prepare(Options {
         work_dir: &settings.work_dir,
         nproc: settings.nproc,

@@ -23,6 +23,9 @@ pub const REPORT_SECONDS: i64 = 5;
 /// Seconds between SIGTERM and SIGKILL: the runner answers SIGTERM with the result so far.
 pub const GRACE_SECONDS: i64 = 2;
 
+/// Name of the volume for what programs write, where there is one.
+const SCRATCH: &str = "scratch";
+
 /// A Pod as it should be, not yet known to the API server.
 #[derive(Clone, Debug)]
 pub struct PreparedPod(Pod);
@@ -147,10 +150,10 @@ fn spec(settings: &Settings, pool: &ExecutorPoolSpec, deadline: i64) -> PodSpec 
         service_account_name: Some(settings.executor_service_account.clone()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         tolerations: pool.tolerations.clone(),
-        volumes: Some(vec![
-            memory_volume("code", &settings.code_size),
-            memory_volume("tmp", &settings.tmp_size),
-        ]),
+        volumes: settings
+            .scratch_size
+            .as_deref()
+            .map(|size| vec![memory_volume(SCRATCH, size)]),
         ..PodSpec::default()
     }
 }
@@ -179,7 +182,11 @@ fn container(settings: &Settings, pool: &ExecutorPoolSpec) -> Container {
         stdin: Some(true),
         // A stream that was lost can be attached again.
         stdin_once: Some(false),
-        volume_mounts: Some(vec![mount("code", "/code"), mount("tmp", "/tmp")]),
+        // The image's /code and /tmp are links into it.
+        volume_mounts: settings
+            .scratch_size
+            .as_ref()
+            .map(|_| vec![mount(SCRATCH, "/dev/shm")]),
         ..Container::default()
     }
 }

@@ -78,6 +78,19 @@ fn a_pool_s_own_values_win_over_the_settings() {
 }
 
 #[test]
+fn a_pod_has_a_volume_only_where_a_size_asks_for_one() {
+    let volumes = |more: &[&str]| {
+        let pod = prepare(&settings(more), &ExecutorPoolSpec::default(), &execution(), 0);
+        let spec = pod.object().spec.clone().expect("a spec");
+        (spec.volumes, spec.containers[0].volume_mounts.clone())
+    };
+    assert_eq!(volumes(&[]), (None, None));
+    let (volumes, mounts) = volumes(&["--scratch-size=256Mi"]);
+    assert_eq!(volumes.expect("a volume").len(), 1);
+    assert_eq!(mounts.expect("a mount")[0].mount_path, "/dev/shm");
+}
+
+#[test]
 fn a_pod_s_name_tells_its_attempt() {
     for number in [0, 1, 12] {
         assert_eq!(attempt("a-b", &name("a-b", number)), Some(number));

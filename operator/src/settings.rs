@@ -70,13 +70,10 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_EPHEMERAL_STORAGE_LIMIT", default_value = "64Mi", value_parser = quantity)]
     pub ephemeral_storage_limit: String,
 
-    /// Size of the work directory.
-    #[arg(long, env = "CODEEXEC_CODE_SIZE", default_value = "64Mi", value_parser = quantity)]
-    pub code_size: String,
-
-    /// Size of /tmp.
-    #[arg(long, env = "CODEEXEC_TMP_SIZE", default_value = "64Mi", value_parser = quantity)]
-    pub tmp_size: String,
+    /// Size of a volume for what programs write. Unset they have the 64 MiB of the container's own /dev/shm,
+    /// which costs no volume: the kubelet takes 0.3 s longer to start a Pod that has one.
+    #[arg(long, env = "CODEEXEC_SCRATCH_SIZE", value_parser = quantity)]
+    pub scratch_size: Option<String>,
 
     /// User and group id of the executor Pods; 0 leaves both to the cluster, as OpenShift wants it.
     #[arg(long, env = "CODEEXEC_RUN_AS", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=65_535))]
