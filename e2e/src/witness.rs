@@ -205,12 +205,11 @@ async fn read(pods: &Pods, uid: &str, log: impl futures::AsyncRead) -> bool {
             Err(_) => return false,
         };
         for frame in decoder.push(&buffer[..length]) {
+            let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = pods.entry(uid.to_owned()).or_default();
+            seen.frames += 1;
             if let FromRunner::Started(started) = frame {
-                let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
-                pods.entry(uid.to_owned())
-                    .or_default()
-                    .started
-                    .insert(started.uid);
+                seen.started.insert(started.uid);
             }
         }
     }
