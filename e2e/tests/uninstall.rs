@@ -30,8 +30,9 @@ async fn left(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let mut left = names(beside_control, Some(&cluster.namespace)).await?;
     left.extend(names(&beside_executions, Some(&cluster.executions_namespace)).await?);
     left.extend(names(of_the_cluster, None).await?);
-    // What Kubernetes puts into every namespace and cluster is none of ours.
-    left.retain(|name| name.contains("codeexec") || name.starts_with("executorpool"));
+    // What Kubernetes puts into every namespace and cluster is none of ours, and other pools are other tests'.
+    let is_another_pool = |name: &str| name.starts_with("executorpool.") && !name.ends_with("/default");
+    left.retain(|name| name.contains("codeexec") && !is_another_pool(name));
     Ok(left)
 }
 

@@ -83,6 +83,7 @@ impl Dispatcher {
         match change {
             Change::Restarted => listed.clear(),
             Change::Present(view) => {
+                self.context.images.learn(&view);
                 listed.insert(view.name.clone());
                 self.pods.insert(view.name.clone(), view.clone());
                 match view.execution_uid.as_ref().and_then(|uid| self.handles.get(uid)) {

@@ -19,6 +19,7 @@ pub mod dispatcher;
 pub mod driver;
 pub mod failpoints;
 pub mod health;
+pub mod images;
 pub mod lease;
 pub mod observe;
 pub mod pod;

@@ -32,6 +32,8 @@ pub struct PodView {
     pub terminated: Option<Terminated>,
     /// What ended it from outside, as far as it shows.
     pub cause: Option<End>,
+    /// Its image, as its spec names it.
+    pub image: Option<String>,
     /// Its image, by digest where the runtime says it.
     pub image_id: Option<String>,
     /// Its RuntimeClass.
@@ -97,6 +99,7 @@ impl From<&Pod> for PodView {
                 terminated.and_then(|terminated| terminated.reason.as_deref()),
             )
             .or_else(|| metadata.deletion_timestamp.is_some().then_some(End::PodDeleted)),
+            image: spec.and_then(|spec| spec.containers.first()?.image.clone()),
             image_id: container
                 .map(|container| container.image_id.clone())
                 .filter(|id| !id.is_empty()),

@@ -27,6 +27,10 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(9);
 /// How long a Pod that is being stopped has to report what its program printed so far.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long a run that was stopped from outside waits for the Pod's status to say by what: the kubelet writes
+/// that an eviction was one only after it stopped the container.
+pub const CAUSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Pods that one execution may use up before it fails: more would only repeat what the first ones met.
 pub const MAX_ATTEMPTS: u32 = 3;
 
@@ -105,6 +109,8 @@ pub struct Run {
     pub result: bool,
     /// Every byte that it kept is here.
     pub whole: bool,
+    /// By that result it was stopped from outside, and this process has known it for so long.
+    pub stopped_for: Option<Duration>,
 }
 
 /// What was done already.
@@ -176,10 +182,14 @@ pub fn next_step(observed: &Observed) -> Step {
     }
     if run.result {
         let log_may_know_more = !run.whole && matches!(done.log, LogState::Unread | LogState::ReadRunning);
-        return if log_may_know_more {
-            Step::ReadLog
-        } else {
-            Step::Finish(end_of(observed))
+        if log_may_know_more {
+            return Step::ReadLog;
+        }
+        return match (end_of(observed), run.stopped_for) {
+            (End::Reported, Some(known)) if known < CAUSE_PATIENCE => {
+                Step::Wait(Some(CAUSE_PATIENCE.saturating_sub(known)))
+            }
+            (end, _) => Step::Finish(end),
         };
     }
     if let Some(violation) = &observed.violation {

@@ -102,6 +102,23 @@ fn a_whole_result_ends_it_and_a_torn_one_sends_to_the_log_first() {
 }
 
 #[test]
+fn a_run_stopped_from_outside_waits_a_moment_for_the_pod_to_say_by_what() {
+    let mut observed = running();
+    observed.run = Run {
+        result: true,
+        whole: true,
+        stopped_for: Some(Duration::ZERO),
+        ..observed.run
+    };
+    assert_eq!(next_step(&observed), Step::Wait(Some(CAUSE_PATIENCE)));
+    observed.pod = pod(|view| view.cause = Some(End::Evicted("disk".into())));
+    assert_eq!(next_step(&observed), Step::Finish(End::Evicted("disk".into())));
+    observed.pod = pod(|_| {});
+    observed.run.stopped_for = Some(CAUSE_PATIENCE);
+    assert_eq!(next_step(&observed), Step::Finish(End::Reported));
+}
+
+#[test]
 fn who_takes_over_reads_the_log_before_anything_is_sent() {
     let mut observed = bound();
     observed.done.taken_over = true;

@@ -6,14 +6,20 @@ use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::outcome::{End, status};
 use codeexec_execution::user_hash;
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use tracing::{info, warn};
 
 use super::Driver;
-use crate::connection::CallError;
+use crate::connection::{CallError, call};
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
+use crate::step::{Observed, PodState};
 
 /// Longest pause between tries to write a result while the Kubernetes API is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long the kubelet's first word on a Pod may take.
+const DIGEST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Tries to write the labels; what is still missing then is made up for when a leader begins.
 const LABEL_TRIES: u32 = 5;
@@ -88,7 +94,45 @@ impl Driver {
                 }
             }
         }
+        if phase.is_some() {
+            self.add_image_digest().await;
+        }
         self.delete_pod().await;
+    }
+
+    /// Makes up for a digest that was not known when the result was written: that of a node's first Pod with an
+    /// image, where the program ended before the kubelet's first word on it.
+    async fn add_image_digest(&mut self) {
+        let known = |observed: &Observed| match &observed.pod {
+            PodState::Exists(view) => view.image_id.clone(),
+            _ => None,
+        };
+        if !matches!(self.observed.pod, PodState::Exists(_))
+            || self.facts(Timestamp::now()).image_digest.is_some()
+        {
+            return;
+        }
+        let learn = async {
+            while known(&self.observed).is_none() {
+                match self.pods_rx.recv().await {
+                    Some(update) => self.on_pod(update),
+                    None => break,
+                }
+            }
+        };
+        // Without an answer the record stays without it.
+        let _ = tokio::time::timeout(DIGEST_PATIENCE, learn).await;
+        if let Some(digest) = known(&self.observed) {
+            let patch = json!({"status": {"imageDigest": digest}});
+            let written = call(self.context.executions.patch_status(
+                &self.name,
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            ));
+            if let Err(error) = written.await {
+                warn!(execution = self.name, %error, "could not add the image's digest");
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Driver {
             generation: self.execution.metadata.generation,
             pod_name: had_pod.then(|| pod::name(&self.uid, done.attempt)),
             node_name: view.and_then(|view| view.node.clone()),
-            image_digest: view.and_then(|view| view.image_id.clone()),
+            image_digest: view.and_then(|view| self.context.images.digest(view)),
             warm: had_pod.then_some(false),
             // The runner's clock is exact about how long it ran, ours about when that was reported.
             start_time: run.and_then(|run| now.checked_sub(SignedDuration::try_from(run).ok()?).ok()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
-use codeexec_runner::frames::{FromRunner, Ready};
+use codeexec_runner::frames::{Ended, FromRunner, Ready};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 
 use crate::connection::{CallError, Clients, call};
 use crate::failpoints::Failpoint;
+use crate::images::Images;
 use crate::observe::PodView;
 use crate::pod;
 use crate::records::{self, Written};
@@ -49,6 +50,8 @@ pub struct Context {
     pub pods: Api<Pod>,
     /// The same Pods over the attach connection.
     pub attach_pods: Api<Pod>,
+    /// What nodes said of the images of their Pods.
+    pub images: Images,
 }
 
 impl Context {
@@ -63,6 +66,7 @@ impl Context {
             pools: Api::namespaced(clients.main.clone(), namespace),
             pods: Api::namespaced(clients.main.clone(), namespace),
             attach_pods: Api::namespaced(clients.attach.clone(), namespace),
+            images: Images::default(),
             holder,
             settings,
         }
@@ -114,6 +118,7 @@ struct Clock {
     ready: Option<Instant>,
     sent: Option<Instant>,
     started: Option<Instant>,
+    result: Option<Instant>,
     stopping: Option<Instant>,
     retry_create_at: Option<Instant>,
 }
@@ -149,6 +154,7 @@ impl Driver {
             ready: None,
             sent: None,
             started: None,
+            result: None,
             stopping: None,
             retry_create_at: None,
         };
@@ -234,11 +240,15 @@ impl Driver {
         self.observed.patience_over = waited > self.context.settings.queue_timeout();
         self.observed.done.stopping_for = self.clock.stopping.map(|at| now - at);
         let since = self.clock.started.or(self.clock.sent);
+        let result = self.transcript.result();
+        let stopped = result.is_some_and(|result| result.ended == Ended::Terminated);
+        let known_since = result.map(|_| *self.clock.result.get_or_insert(now));
         self.observed.run = Run {
             started: self.transcript.started(),
             running_for: since.map_or(Duration::ZERO, |at| now - at),
-            result: self.transcript.result().is_some(),
+            result: result.is_some(),
             whole: self.transcript.is_whole(),
+            stopped_for: known_since.filter(|_| stopped).map(|at| now - at),
         };
         if let PodState::Refused(refusal) = &mut self.observed.pod {
             refusal.retry_now = self.clock.retry_create_at.is_none_or(|at| now >= at);
