@@ -124,12 +124,10 @@ impl Driver {
         let _ = tokio::time::timeout(DIGEST_PATIENCE, learn).await;
         if let Some(digest) = known(&self.observed) {
             let patch = json!({"status": {"imageDigest": digest}});
-            let written = call(self.context.executions.patch_status(
-                &self.name,
-                &PatchParams::default(),
-                &Patch::Merge(&patch),
-            ));
-            if let Err(error) = written.await {
+            let api = &self.context.executions;
+            let written =
+                call(api.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
+            if let Err(error) = written {
                 warn!(execution = self.name, %error, "could not add the image's digest");
             }
         }
