@@ -2,8 +2,6 @@
 //!
 //! The schema is changed for the whole cluster for a moment, so nothing else runs beside this test.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use codeexec_crds::{CodeExecution, Phase};
 use codeexec_e2e::{Cluster, Program, cluster::PATIENCE, operator, unique, wait_until};
@@ -134,6 +132,5 @@ async fn a_malformed_or_future_object_stalls_nobody() -> Result<()> {
             .delete(&name, &DeleteParams::default())
             .await?;
     }
-    codeexec_e2e::wait::for_as_long_as(Duration::from_millis(100)).await;
     works(&cluster).await
 }
