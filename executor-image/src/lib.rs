@@ -6,6 +6,7 @@
 //! ```
 
 pub mod encoding;
+pub mod exit;
 pub mod frames;
 mod transcript;
 

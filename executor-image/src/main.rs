@@ -19,17 +19,12 @@ use std::process::ExitCode;
 
 use rustix::process::{DumpableBehavior, getpid, set_dumpable_behavior};
 
+use codeexec_runner::exit;
+
 use crate::last_words::LastWords;
 use crate::settings::Settings;
 use crate::start::{RunnerError, run};
 use crate::supervisor::Outcome;
-
-/// Started in a way that it can't work.
-const EXIT_USAGE: u8 = 64;
-/// The runner failed, not the program.
-const EXIT_FAILED: u8 = 70;
-/// The interpreter did not come up.
-const EXIT_INTERPRETER: u8 = 71;
 
 fn main() -> ExitCode {
     // First of all: from here on no process of the same user can read this one or take its descriptors.
@@ -38,13 +33,13 @@ fn main() -> ExitCode {
         eprintln!(
             "codeexec-runner: must be PID 1 of a PID namespace of its own, because it kills all others at the end"
         );
-        return EXIT_USAGE.into();
+        return exit::USAGE.into();
     }
     let settings = match Settings::read(std::env::args().skip(1), |name| std::env::var(name).ok()) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("codeexec-runner: {error}");
-            return EXIT_USAGE.into();
+            return exit::USAGE.into();
         }
     };
     let last_words = LastWords::open(&settings.termination_log);
@@ -52,16 +47,17 @@ fn main() -> ExitCode {
         .map_err(RunnerError::from)
         .and_then(|()| run(settings, &last_words));
     match outcome {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => EXIT_FAILED.into(),
+        Ok(Outcome::Done) => exit::DONE.into(),
+        Ok(Outcome::Stopped) => exit::STOPPED.into(),
+        Ok(Outcome::Failed) => exit::FAILED.into(),
         Err(error) => {
             let message = in_full(&error);
             eprintln!("codeexec-runner: {message}");
             last_words.error(&message);
             if error.is_the_interpreter_s() {
-                EXIT_INTERPRETER
+                exit::INTERPRETER
             } else {
-                EXIT_FAILED
+                exit::FAILED
             }
             .into()
         }

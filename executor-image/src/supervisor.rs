@@ -65,8 +65,10 @@ pub enum SupervisorError {
 /// How a container ends that has ended properly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With a result, or told to stop while there was nothing to do.
+    /// With a result.
     Done,
+    /// Told to stop, with the result so far if there is one.
+    Stopped,
     /// With a result that says the program could not be run.
     Failed,
 }
@@ -336,10 +338,10 @@ impl Supervisor<'_> {
         let usage = sys::children_usage();
         let memory_full = matches!(end, End::MemoryFull);
         let ended = ended(end, bootstrap_error(&state.control));
-        let outcome = if matches!(ended, Ended::Failed { .. }) {
-            Outcome::Failed
-        } else {
-            Outcome::Done
+        let outcome = match ended {
+            Ended::Failed { .. } => Outcome::Failed,
+            Ended::Terminated => Outcome::Stopped,
+            Ended::Exited { .. } | Ended::Signaled { .. } | Ended::DeadlineExceeded => Outcome::Done,
         };
         let (frames, stdout, stderr) = run.collector.finish();
         for output in frames {
@@ -365,7 +367,7 @@ impl Supervisor<'_> {
     fn end_without_program(&self, state: &Loop, end: End) -> Result<Outcome, SupervisorError> {
         self.writer.flush(FLUSH_PATIENCE);
         match (end, bootstrap_error(&state.control)) {
-            (End::Stopped, _) => Ok(Outcome::Done),
+            (End::Stopped, _) => Ok(Outcome::Stopped),
             (_, Some(message)) => Err(SupervisorError::Interpreter(message)),
             (End::Child(status), None) => Err(SupervisorError::Interpreter(describe(status))),
             (End::Deadline | End::MemoryFull | End::Failed(_), None) => Ok(Outcome::Failed),

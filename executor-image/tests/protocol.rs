@@ -103,7 +103,7 @@ fn an_idle_runner_that_is_told_to_stop_goes_at_once() {
     assert!(is_ready(runner.next().as_ref()));
     runner.signal(Signal::TERM);
     let gone = runner.ended();
-    assert_eq!((gone.exit_code, gone.transcript.result()), (Some(0), None));
+    assert_eq!((gone.exit_code, gone.transcript.result()), (Some(143), None));
 }
 
 #[test]

@@ -177,8 +177,8 @@ async fn measure(cluster: &Cluster) -> Result<Vec<Footprint>> {
         .map(|((process, pid), before)| {
             Ok(Footprint {
                 process,
-                resident_mb: resident_mb(pid)?,
-                cpu_percent: (cpu_seconds(pid)? - before) / window * 100.0,
+                resident_mb: (resident_mb(pid)? * 10.0).round() / 10.0,
+                cpu_percent: ((cpu_seconds(pid)? - before) / window * 10_000.0).round() / 100.0,
             })
         })
         .collect()

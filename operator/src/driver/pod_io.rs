@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use codeexec_execution::outcome::End;
-use codeexec_runner::Transcript;
 use codeexec_runner::frames::RunResult;
+use codeexec_runner::{Transcript, exit};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -182,8 +182,7 @@ impl Driver {
     }
 
     /// A log that was stopped by a reader that no longer read lacks the last frame. The runner leaves the same
-    /// result in its termination log; it counts only when the runner itself ended well, for what a program
-    /// might write there while it runs is replaced then.
+    /// result in its termination log.
     fn take_result_from_termination_log(&mut self) {
         let PodState::Exists(view) = &self.observed.pod else {
             return;
@@ -191,7 +190,7 @@ impl Driver {
         let Some(terminated) = view
             .terminated
             .as_ref()
-            .filter(|terminated| terminated.exit_code == 0)
+            .filter(|terminated| exit::wrote_its_last_words(terminated.exit_code))
         else {
             return;
         };
