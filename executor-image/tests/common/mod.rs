@@ -275,13 +275,12 @@ impl Runner {
             "frames are missing or forged: {:?}",
             gone.transcript
         );
-        let failed = matches!(result.ended, Ended::Failed { .. });
-        assert_eq!(
-            gone.exit_code,
-            Some(if failed { 70 } else { 0 }),
-            "{}",
-            gone.runner_stderr
-        );
+        let code = match result.ended {
+            Ended::Failed { .. } => 70,
+            Ended::Terminated => 143,
+            _ => 0,
+        };
+        assert_eq!(gone.exit_code, Some(code), "{}", gone.runner_stderr);
         Ran {
             stdout: gone.transcript.stdout().to_owned(),
             stderr: gone.transcript.stderr().to_owned(),
