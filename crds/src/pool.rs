@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutorPoolSpec {
-    /// How many idle Pods are kept ready, 0 to 500. With 0 every execution starts a Pod of its own.
+    /// How many idle Pods are kept ready, 0 to 500. With 0 every execution starts a Pod of its own; this version
+    /// keeps none ready, so every value acts as 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 500), default)]
     pub replicas: i32,
@@ -47,7 +48,8 @@ pub struct ExecutorPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Modules that an idle Pod imports, inside its sandbox, before it counts as ready: at most 64.
+    /// Modules that an idle Pod imports, inside its sandbox, before it counts as ready: at most 64. Without effect
+    /// as long as no Pods are kept ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub preload: Option<Vec<String>>,
@@ -75,22 +77,23 @@ pub struct ExecutorPoolSpec {
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// The longest that a Pod waits idle before it is replaced, in seconds, 60 to 86400.
+    /// The longest that a Pod waits idle before it is replaced, in seconds, 60 to 86400. Without effect as long as
+    /// no Pods are kept ready.
     #[serde(default = "default_max_idle")]
     #[schemars(range(min = 60, max = 86_400), default = "default_max_idle")]
     pub max_idle_seconds: i64,
 
-    /// Most executions at once; absent means no bound of the pool's own. At least 1.
+    /// Most executions at once; absent means no bound of the pool's own. At least 1. This version sets no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent: Option<i32>,
 
-    /// Most executions that wait for their turn, at least 0.
+    /// Most executions that wait for their turn, at least 0. This version has no such bound.
     #[serde(default = "default_queue_limit")]
     #[schemars(range(min = 0), default = "default_queue_limit")]
     pub queue_limit: i32,
 
-    /// Whether a Pod may serve more than one execution.
+    /// Whether a Pod may serve more than one execution. This version never reuses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<ReuseSpec>,
 }
