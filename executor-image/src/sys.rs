@@ -149,15 +149,25 @@ pub fn landlock_abi() -> i32 {
     i32::try_from(abi).unwrap_or(0).max(0)
 }
 
-/// Runs `enter` in the child between fork and exec, with no signal blocked: that would be inherited.
+/// Runs `enter` in the child between fork and exec, with no signal blocked or ignored: both would be inherited.
+/// A shell starts what it runs in the background with SIGINT ignored, and Python then leaves it so.
 pub fn before_exec(command: &mut Command, mut enter: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
     let enter = move || {
+        reset_signals();
         unblock_signals()?;
         enter()
     };
     // SAFETY: the runner forks while it has one thread, so that no lock can be held by a thread which the
     // child does not have, and `enter` may do whatever it could do before the fork.
     unsafe { command.pre_exec(enter) };
+}
+
+fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: a default disposition runs no code of ours. For SIGKILL, SIGSTOP and the numbers that the C
+        // library keeps for itself it fails, and nothing has to be done.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 fn unblock_signals() -> io::Result<()> {

@@ -125,6 +125,15 @@ fn signals_are_told_by_number() {
 }
 
 #[test]
+fn what_the_supervisor_ignores_is_not_ignored_in_the_program() {
+    let ran = run(
+        "import signal\nprint([s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])",
+    );
+    // Python ignores these two by itself.
+    assert_eq!(ran.stdout, "['SIGPIPE', 'SIGXFSZ']\n");
+}
+
+#[test]
 fn recursion_without_end_is_an_error() {
     let ran = run("def f(): f()\nf()");
     assert!(
