@@ -150,12 +150,8 @@ fn arguments(
             ),
         }
     }
-    for path in ETC
-        .map(AsRef::as_ref)
-        .into_iter()
-        .chain(folders.iter().map(|path| path.as_os_str()))
-    {
-        push(&mut all, &["--ro-bind-try".as_ref(), path, path]);
+    for path in ETC {
+        push(&mut all, &["--ro-bind-try", path, path].map(AsRef::as_ref));
     }
     push(
         &mut all,
@@ -169,6 +165,13 @@ fn arguments(
     let size = FOLDER_BYTES.to_string();
     for folder in ["/tmp", "/code", "/dev/shm"] {
         push(&mut all, &["--size", &size, "--tmpfs", folder].map(AsRef::as_ref));
+    }
+    // After those: an environment may stand below /tmp, and an empty one would lie over it.
+    for folder in folders {
+        push(
+            &mut all,
+            &["--ro-bind-try".as_ref(), folder.as_os_str(), folder.as_os_str()],
+        );
     }
     // bwrap's /dev is a tmpfs without a bound, which nobody has to write to.
     push(
@@ -216,6 +219,12 @@ mod tests {
         let tmpfs = text.matches("--tmpfs").count();
         assert_eq!(tmpfs, text.matches("--size 67108864 --tmpfs").count());
         assert!(text.contains("--remount-ro /dev"));
+    }
+
+    #[test]
+    fn an_environment_below_tmp_is_not_covered() {
+        let text = text();
+        assert!(text.find("--ro-bind-try /home/a/venv").unwrap() > text.rfind("--tmpfs").unwrap());
     }
 
     #[test]
