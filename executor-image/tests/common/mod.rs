@@ -8,9 +8,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{
@@ -48,6 +49,28 @@ impl Default for Start {
             filter: None,
         }
     }
+}
+
+/// A copy of the runner where any user may read it: the build may stand in a home that only its owner enters.
+fn runner() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let built = Path::new(env!("CARGO_BIN_EXE_codeexec-runner"));
+        let modified = fs::metadata(built)
+            .and_then(|file| file.modified())
+            .expect("it was just built");
+        let age = modified
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("a date after 1970");
+        // One for each build, so that they don't pile up.
+        let copy = std::env::temp_dir().join(format!("codeexec-runner-{}", age.as_nanos()));
+        if !copy.exists() {
+            let half = copy.with_extension(std::process::id().to_string());
+            fs::copy(built, &half).expect("a temporary folder to write to");
+            fs::rename(&half, &copy).expect("the same folder");
+        }
+        copy
+    })
 }
 
 impl Start {
@@ -119,7 +142,7 @@ impl Start {
         for directory in ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"] {
             command.args(["--ro-bind-try", directory, directory]);
         }
-        command.args(["--ro-bind", env!("CARGO_BIN_EXE_codeexec-runner"), "/runner"]);
+        command.arg("--ro-bind").arg(runner()).arg("/runner");
         command.args(["--proc", "/proc", "--dev", "/dev"]);
         for directory in ["/dev/shm", "/tmp", "/code"] {
             command.args(["--size", "67108864", "--tmpfs", directory]);
