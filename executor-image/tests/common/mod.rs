@@ -397,8 +397,10 @@ pub fn run(code: &str) -> Ran {
 
 /// A file for one test, in a place that bubblewrap can bind.
 pub fn scratch_file(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::write(&path, "").expect("a folder of cargo's own");
+    let path = std::env::temp_dir().join(format!("codeexec-runner-{name}"));
+    // Of an earlier run, by whatever user.
+    let _ = fs::remove_file(&path);
+    fs::write(&path, "").expect("a temporary folder to write to");
     // As the kubelet makes it.
     fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("its owner may");
     path
