@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Driver;
 use crate::connection::{CallError, call};
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
-use crate::step::{Observed, PodState};
+use crate::step::PodState;
 
 /// Longest pause between tries to write a result while the Kubernetes API is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ impl Driver {
                 Ok(Written::Yes(_)) => {
                     self.failpoint.hit("after-result-write");
                     self.log_end(&status);
+                    self.digest_missing = status.image_digest.is_none();
                     return status.phase;
                 }
                 Ok(Written::AlreadyFinished | Written::Gone) => return None,
@@ -94,7 +95,7 @@ impl Driver {
                 }
             }
         }
-        if phase.is_some() {
+        if phase.is_some() && self.digest_missing {
             self.add_image_digest().await;
         }
         self.delete_pod().await;
@@ -103,26 +104,20 @@ impl Driver {
     /// Makes up for a digest that was not known when the result was written: that of a node's first Pod with an
     /// image, where the program ended before the kubelet's first word on it.
     async fn add_image_digest(&mut self) {
-        let known = |observed: &Observed| match &observed.pod {
-            PodState::Exists(view) => view.image_id.clone(),
-            _ => None,
-        };
-        if !matches!(self.observed.pod, PodState::Exists(_))
-            || self.facts(Timestamp::now()).image_digest.is_some()
-        {
-            return;
-        }
         let learn = async {
-            while known(&self.observed).is_none() {
-                match self.pods_rx.recv().await {
-                    Some(update) => self.on_pod(update),
-                    None => break,
+            loop {
+                let PodState::Exists(view) = &self.observed.pod else {
+                    return None;
+                };
+                if let Some(digest) = self.context.images.digest(view) {
+                    return Some(digest);
                 }
+                let update = self.pods_rx.recv().await?;
+                self.on_pod(update);
             }
         };
         // Without an answer the record stays without it.
-        let _ = tokio::time::timeout(DIGEST_PATIENCE, learn).await;
-        if let Some(digest) = known(&self.observed) {
+        if let Ok(Some(digest)) = tokio::time::timeout(DIGEST_PATIENCE, learn).await {
             let patch = json!({"status": {"imageDigest": digest}});
             let api = &self.context.executions;
             let written =

@@ -107,6 +107,8 @@ pub struct Driver {
     pool: ExecutorPoolSpec,
     observed: Observed,
     clock: Clock,
+    /// The result was written without its image's digest.
+    digest_missing: bool,
 }
 
 /// When what happened, as this process saw it.
@@ -174,6 +176,7 @@ impl Driver {
             pool: ExecutorPoolSpec::default(),
             observed,
             clock,
+            digest_missing: false,
         }
     }
 
