@@ -13,6 +13,8 @@ pub const ANNOTATION_EXPIRES_AT: &str = "codeexec.dev/expires-at";
 pub const LABEL_EXECUTION: &str = "codeexec.dev/execution";
 /// Label of an executor Pod: the ExecutorPool it was made from.
 pub const LABEL_POOL: &str = "codeexec.dev/pool";
+/// Label of an executor Pod that serves no execution: what the operator finds out with it.
+pub const LABEL_PROBE: &str = "codeexec.dev/probe";
 /// The recommended label that says who manages an object; the operator watches Pods by it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`] on everything the operator makes.

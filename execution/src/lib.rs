@@ -4,9 +4,11 @@
 //!   CodeExecutionSpec ── validate ──▶ ok, or the field that breaks a bound
 //!                     ── request  ──▶ the frame for the runner, with the output limits of budget
 //!   End + Transcript  ── outcome  ──▶ CodeExecutionStatus
+//!   runner's report   ── isolation ─▶ which layers are in force, and whether those that are required
 //! ```
 
 pub mod budget;
+pub mod isolation;
 pub mod outcome;
 mod request;
 mod validate;

@@ -1,15 +1,15 @@
 //! From what is known of a run's end to the status that says it.
 
 use codeexec_crds::{
-    CodeExecutionSpec, CodeExecutionStatus, Isolation, NetworkIsolation, OutputBytes, Phase, Reason, Timings,
-    Truncated, Usage,
+    CodeExecutionSpec, CodeExecutionStatus, OutputBytes, Phase, Reason, Timings, Truncated, Usage,
 };
 use codeexec_runner::Transcript;
 use codeexec_runner::encoding::encoded_len;
-use codeexec_runner::frames::{Ended, IsolationReport, RunResult};
+use codeexec_runner::frames::{Ended, IsolationReport, NetworkReport, RunResult};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::isolation::{isolation, later};
 use crate::{budget, code_sha256};
 
 /// What ended an execution, beside what its runner reported.
@@ -62,6 +62,8 @@ pub struct Facts {
     pub timings: Timings,
     /// What the runner reported of its isolation.
     pub isolation: Option<IsolationReport>,
+    /// What it reported of the network before the program; its result may know more.
+    pub network: NetworkReport,
     /// RuntimeClass of the Pod.
     pub runtime_class: Option<String>,
     /// Whether the request may have reached a runner: then nothing may run it again.
@@ -90,6 +92,7 @@ pub fn status(
         Some(Ended::Signaled { signal }) => (None, Some(*signal)),
         _ => (None, None),
     };
+    let network = result.map_or(facts.network, |result| later(facts.network, result.network));
     CodeExecutionStatus {
         phase: Some(verdict.phase),
         reason: Some(verdict.reason),
@@ -117,7 +120,7 @@ pub fn status(
         usage: result.map(|result| usage(result, facts.vcpus, facts.vcpu_second_price)),
         isolation: facts
             .isolation
-            .map(|report| isolation(&report, facts.runtime_class)),
+            .map(|report| isolation(&report, &network, facts.runtime_class)),
         conditions: Some(vec![complete(&verdict, facts.generation, now)]),
         observed_generation: facts.generation,
     }
@@ -318,23 +321,6 @@ fn usage(result: &RunResult, vcpus: f64, price: f64) -> Usage {
         peak_memory_bytes: millis(result.peak_memory_bytes),
         vcpu_seconds,
         cost: vcpu_seconds * price,
-    }
-}
-
-fn isolation(report: &IsolationReport, runtime_class: Option<String>) -> Isolation {
-    let IsolationReport {
-        user_namespace,
-        seccomp,
-        landlock_abi,
-        no_new_privileges,
-    } = report.clone();
-    Isolation {
-        runtime_class,
-        user_namespace,
-        seccomp,
-        landlock_abi,
-        no_new_privileges,
-        network: NetworkIsolation::default(),
     }
 }
 

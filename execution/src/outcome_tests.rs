@@ -28,6 +28,7 @@ fn run(ended: Ended, stderr: &str) -> Transcript {
         run_ms: 2000,
         cpu_ms: 1000,
         peak_memory_bytes: 1,
+        network: NetworkReport::default(),
     })));
     transcript
 }

@@ -108,6 +108,9 @@ impl Default for OutputLimits {
 pub struct Ready {
     /// Which layers are in force around the interpreter.
     pub isolation: IsolationReport,
+    /// What the Pod's network lets through, as far as it is known. Said again once nothing in it is pending.
+    #[serde(default)]
+    pub network: NetworkReport,
     /// Version of the runner.
     pub runner_version: String,
     /// `sys.version` up to its first space, such as `3.11.2`.
@@ -126,6 +129,47 @@ pub struct IsolationReport {
     pub landlock_abi: i32,
     /// Whether no_new_privs is on.
     pub no_new_privileges: bool,
+}
+
+/// What the network of the Pod lets through, apart from the program's own filter, which lets nothing through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkReport {
+    /// The Kubernetes API's Service.
+    pub kubernetes_api: Reach,
+    /// The cloud's metadata address.
+    pub metadata: Reach,
+    /// The cluster's DNS.
+    pub dns: Reach,
+}
+
+impl NetworkReport {
+    /// Its three targets.
+    #[must_use]
+    pub fn targets(&self) -> [Reach; 3] {
+        [self.kubernetes_api, self.metadata, self.dns]
+    }
+
+    /// Whether something in it may still be found out.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.targets().contains(&Reach::Pending)
+    }
+}
+
+/// Whether a target can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reach {
+    /// Not known yet.
+    #[default]
+    Pending,
+    /// It refused the connection, or nobody answered for 1.2 s.
+    Blocked,
+    /// It took the connection.
+    Reachable,
+    /// It can't be found out, for want of an address.
+    Unknown,
 }
 
 /// Names the execution whose program starts.
@@ -176,6 +220,9 @@ pub struct RunResult {
     pub cpu_ms: u64,
     /// Most memory resident at once in one of its processes, in bytes.
     pub peak_memory_bytes: u64,
+    /// What the Pod's network let through, as far as it was known by the program's end.
+    #[serde(default)]
+    pub network: NetworkReport,
 }
 
 /// What ended a program.

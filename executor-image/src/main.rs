@@ -6,6 +6,7 @@ mod ending;
 mod intake;
 mod last_words;
 mod memory;
+mod network;
 mod output;
 mod sandbox;
 mod scratch;

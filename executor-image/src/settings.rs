@@ -1,14 +1,17 @@
 //! What the runner can be told: a flag, or a `CODEEXEC_…` variable of the same name. Flags win.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use crate::network::Addresses;
 
 /// A setting that can't be understood.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
     /// No such flag.
     #[error(
-        "unknown flag {0}; there are --python, --workdir, --memory-limit-bytes, --nproc, --preload and --termination-log"
+        "unknown flag {0}; there are --python, --workdir, --memory-limit-bytes, --nproc, --preload, --termination-log and --probe-dns"
     )]
     UnknownFlag(String),
     /// A flag at the end, without what belongs to it.
@@ -50,15 +53,18 @@ pub struct Settings {
     pub preload: Vec<String>,
     /// Where the container runtime looks for a last message.
     pub termination_log: PathBuf,
+    /// What the report on the network is about.
+    pub probe: Addresses,
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "python",
     "workdir",
     "memory-limit-bytes",
     "nproc",
     "preload",
     "termination-log",
+    "probe-dns",
 ];
 
 impl Settings {
@@ -109,8 +115,30 @@ impl Settings {
                 .map(str::to_owned)
                 .collect(),
             termination_log: take("termination-log", "/dev/termination-log").into(),
+            probe: Addresses {
+                kubernetes_api: kubernetes_api(&variable),
+                dns: Some(take("probe-dns", ""))
+                    .filter(|text| !text.is_empty())
+                    .map(address)
+                    .transpose()?,
+            },
         })
     }
+}
+
+/// The kubelet sets these in every container, whatever is said about service links.
+fn kubernetes_api(variable: impl Fn(&str) -> Option<String>) -> Option<SocketAddr> {
+    let host = variable("KUBERNETES_SERVICE_HOST")?.parse().ok()?;
+    let port = variable("KUBERNETES_SERVICE_PORT")?.parse().ok()?;
+    Some(SocketAddr::new(host, port))
+}
+
+fn address(value: String) -> Result<IpAddr, SettingsError> {
+    value.parse().map_err(|_| SettingsError::InvalidValue {
+        name: "probe-dns",
+        value,
+        wanted: "an IP address",
+    })
 }
 
 fn number(name: &'static str, value: String) -> Result<u64, SettingsError> {
@@ -156,6 +184,18 @@ mod tests {
     }
 
     #[test]
+    fn the_network_s_addresses_come_from_the_kubelet_and_the_operator() {
+        let variables = [
+            ("KUBERNETES_SERVICE_HOST", "fd00::1"),
+            ("KUBERNETES_SERVICE_PORT", "443"),
+            ("CODEEXEC_PROBE_DNS", "10.96.0.10"),
+        ];
+        let probe = read(&[], &variables).expect("all valid").probe;
+        assert_eq!(probe.kubernetes_api, "[fd00::1]:443".parse().ok());
+        assert_eq!(probe.dns, "10.96.0.10".parse().ok());
+    }
+
+    #[test]
     fn mistakes_are_named() {
         assert_eq!(
             read(&["--pyhton=x"], &[]),
@@ -164,6 +204,11 @@ mod tests {
         assert_eq!(
             read(&["--nproc"], &[]),
             Err(SettingsError::MissingValue("nproc".to_owned()))
+        );
+        let error = read(&["--probe-dns=kube-dns"], &[]).expect_err("a name");
+        assert_eq!(
+            error.to_string(),
+            "setting probe-dns is \"kube-dns\", which is not an IP address"
         );
         let error = read(&["--nproc=many"], &[]).expect_err("not a number");
         assert_eq!(

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use codeexec_runner::frames::Ready;
+use codeexec_runner::frames::{NetworkReport, Ready};
 
 use crate::child::{Child, ChildError};
 use crate::last_words::LastWords;
 use crate::memory::{OomCounter, cgroup_limit};
+use crate::network::Probe;
 use crate::sandbox::{Options, Sandbox, SandboxError};
 use crate::scratch;
 use crate::settings::Settings;
@@ -62,12 +63,14 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
         refuse_unmapped_memory: settings.memory_limit.is_some(),
     })?;
     let isolation = sandbox.report();
+    let probe = Probe::begin(settings.probe);
     let child = Child::spawn(&settings, sandbox)?;
     // The first thread, so only after the fork.
     let writer = Writer::start(io::stdout())?;
     let runner_version = env!("CARGO_PKG_VERSION").to_owned();
     let ready = Ready {
         isolation,
+        network: NetworkReport::default(),
         runner_version,
         python_version: String::new(),
     };
@@ -76,6 +79,7 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
         signals,
         writer,
         child,
+        probe,
         ready,
         oom,
         last_words,

@@ -24,6 +24,7 @@ use crate::ending::{End, bootstrap_error, describe, ended};
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
 use crate::memory::{OomCounter, held_by_others};
+use crate::network::Probe;
 use crate::output::Collector;
 use crate::settings::Settings;
 use crate::sys::{self, Signal, SignalQueue};
@@ -84,7 +85,9 @@ pub struct Supervisor<'a> {
     pub writer: Writer,
     /// The interpreter.
     pub child: Child,
-    /// The report, but for Python's version, which the interpreter tells.
+    /// What is being found out of the network.
+    pub probe: Probe,
+    /// The report, but for Python's version, which the interpreter tells, and the network.
     pub ready: Ready,
     /// The kernel's counter.
     pub oom: OomCounter,
@@ -110,6 +113,8 @@ struct Loop {
     decoder: Decoder<ToRunner>,
     control: Vec<u8>,
     stdin_ended: Option<Instant>,
+    /// The interpreter is ready, and that was said.
+    said_ready: bool,
     /// There is more to be done that no descriptor tells of.
     hurried: bool,
     run: Option<Run>,
@@ -154,6 +159,14 @@ impl Supervisor<'_> {
                 .flatten()
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
         );
+        let idle = state.run.is_none();
+        if idle {
+            fds.extend(
+                self.probe
+                    .waits_for()
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
+            );
+        }
         let watched = fds.len();
         if retry.is_none() {
             fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
@@ -162,6 +175,7 @@ impl Supervisor<'_> {
         let wake = [
             state.hurried.then_some(now),
             retry,
+            self.probe.due().filter(|_| idle),
             state.run.as_ref().map(|run| run.deadline),
             state.run.as_ref().and_then(|run| run.collector.due(now)),
             state
@@ -198,6 +212,7 @@ impl Supervisor<'_> {
         if stdin_readable && let Some(end) = self.read_stdin(state) {
             return Some(end);
         }
+        self.look_at_network(state);
         self.child.request.pump();
         self.child.stdin.pump();
         self.read_output(state);
@@ -250,9 +265,27 @@ impl Supervisor<'_> {
         let line: Vec<u8> = state.control.drain(..=length).collect();
         let version = line.strip_prefix(b"R")?;
         self.ready.python_version = String::from_utf8_lossy(version).trim_end().to_owned();
-        self.writer.send(&FromRunner::Ready(self.ready.clone()));
+        self.ready.network = self.probe.look();
+        self.say_ready();
+        state.said_ready = true;
         let request = state.intake.ready()?;
         self.start(state, &request)
+    }
+
+    fn say_ready(&self) {
+        self.writer.send(&FromRunner::Ready(self.ready.clone()));
+    }
+
+    /// Says `ready` again when all is known that can be: a supervisor may wait for that. Not while a program runs,
+    /// whose time is not spent on it.
+    fn look_at_network(&mut self, state: &Loop) {
+        if state.run.is_some() || !self.ready.network.is_pending() {
+            return;
+        }
+        self.ready.network = self.probe.look();
+        if state.said_ready && !self.ready.network.is_pending() {
+            self.say_ready();
+        }
     }
 
     fn read_stdin(&mut self, state: &mut Loop) -> Option<End> {
@@ -262,7 +295,7 @@ impl Supervisor<'_> {
         for frame in state.decoder.push(&buffer[..read]) {
             match state.intake.frame(frame) {
                 Answer::Silence => {}
-                Answer::Ready => self.writer.send(&FromRunner::Ready(self.ready.clone())),
+                Answer::Ready => self.say_ready(),
                 Answer::Started(uid) => self.writer.send(&FromRunner::Started(Started { uid })),
                 Answer::Run(request) => {
                     if let Some(end) = self.start(state, &request) {
@@ -356,6 +389,7 @@ impl Supervisor<'_> {
             run_ms: millis(ended_at - run.started),
             cpu_ms: usage.cpu_us.saturating_sub(run.cpu_us_before) / 1000,
             peak_memory_bytes: usage.peak_bytes,
+            network: self.probe.look(),
         };
         // Before the frame: of the two, this can't be held up by a reader.
         self.last_words.result(&result);

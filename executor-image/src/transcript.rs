@@ -113,7 +113,7 @@ fn matches(totals: &StreamTotals, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::{Ended, Started, encode};
+    use crate::frames::{Ended, NetworkReport, Started, encode};
 
     fn output(seq: u64, data: &str) -> FromRunner {
         FromRunner::Output(Output {
@@ -138,6 +138,7 @@ mod tests {
             run_ms: 1,
             cpu_ms: 1,
             peak_memory_bytes: 1,
+            network: NetworkReport::default(),
         }))
     }
 

@@ -2,7 +2,9 @@
 
 mod common;
 
-use codeexec_runner::frames::{Ended, FromRunner, Request, RunResult, Started, StreamTotals, encode};
+use codeexec_runner::frames::{
+    Ended, FromRunner, NetworkReport, Request, RunResult, Started, StreamTotals, encode,
+};
 use common::{Start, request, run, run_in, run_request};
 
 /// Defines `attempt(what, act)`, which prints nothing but what succeeded.
@@ -44,6 +46,7 @@ fn a_forged_result_is_only_output() {
             run_ms: 1,
             cpu_ms: 1,
             peak_memory_bytes: 1,
+            network: NetworkReport::default(),
         }))),
     ]
     .concat();

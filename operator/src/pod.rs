@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use codeexec_crds::{
     CodeExecution, EXECUTOR_CONTAINER, ExecutorPoolSpec, LABEL_EXECUTION, LABEL_MANAGED_BY, LABEL_POOL,
-    MANAGED_BY,
+    LABEL_PROBE, MANAGED_BY,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodDNSConfig,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod, PodDNSConfig,
     PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -73,41 +73,74 @@ pub fn vcpus(settings: &Settings, pool: &ExecutorPoolSpec) -> f64 {
     limits.get("cpu").and_then(parse_quantity).unwrap_or(1.0)
 }
 
-/// The Pod for one execution.
-#[must_use]
-pub fn prepare(
-    settings: &Settings,
-    pool: &ExecutorPoolSpec,
-    execution: &CodeExecution,
-    attempt: u32,
-) -> PreparedPod {
-    let uid = execution.metadata.uid.clone().unwrap_or_default();
-    let life =
-        settings.queue_timeout() + Duration::from_secs(execution.spec.timeout_seconds.unsigned_abs().into());
-    let labels = BTreeMap::from([
-        (LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned()),
-        (
-            "app.kubernetes.io/name".to_owned(),
-            "codeexec-executor".to_owned(),
-        ),
-        (LABEL_POOL.to_owned(), label_value(&execution.spec.pool)),
-        (LABEL_EXECUTION.to_owned(), uid.clone()),
-    ]);
-    let metadata = ObjectMeta {
-        name: Some(name(&uid, attempt)),
-        labels: Some(labels),
-        owner_references: execution.controller_owner_ref(&()).map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    };
-    // The longest that the Pod may live before its request reaches it; lowered then, for it can't be raised.
-    let deadline = i64::try_from(life.as_secs())
-        .unwrap_or(i64::MAX)
-        .saturating_add(REPORT_SECONDS);
-    PreparedPod(Pod {
-        metadata,
-        spec: Some(spec(settings, pool, deadline)),
-        status: None,
-    })
+/// What all Pods of a pool have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Template<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The pool.
+    pub pool: &'a ExecutorPoolSpec,
+    /// false asks for a user namespace of the Pod's own; nothing leaves it to the cluster.
+    pub host_users: Option<bool>,
+}
+
+impl Template<'_> {
+    /// The Pod for one execution.
+    #[must_use]
+    pub fn for_execution(&self, execution: &CodeExecution, attempt: u32) -> PreparedPod {
+        let uid = execution.metadata.uid.clone().unwrap_or_default();
+        let life = self.settings.queue_timeout()
+            + Duration::from_secs(execution.spec.timeout_seconds.unsigned_abs().into());
+        let own = [
+            (LABEL_POOL, label_value(&execution.spec.pool)),
+            (LABEL_EXECUTION, uid.clone()),
+        ];
+        let metadata = ObjectMeta {
+            name: Some(name(&uid, attempt)),
+            labels: Some(labels(own)),
+            owner_references: execution.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        // The longest that the Pod may live before its request reaches it; lowered then, for it can't be raised.
+        let deadline = i64::try_from(life.as_secs())
+            .unwrap_or(i64::MAX)
+            .saturating_add(REPORT_SECONDS);
+        self.prepared(metadata, deadline)
+    }
+
+    /// A Pod that runs no execution: what its runner reports is all that is wanted of it.
+    #[must_use]
+    pub fn for_probe(&self, name: &str, life: Duration) -> PreparedPod {
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels([(LABEL_PROBE, "user-namespaces".to_owned())])),
+            ..ObjectMeta::default()
+        };
+        self.prepared(metadata, i64::try_from(life.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn prepared(&self, metadata: ObjectMeta, deadline: i64) -> PreparedPod {
+        PreparedPod(Pod {
+            metadata,
+            spec: Some(PodSpec {
+                host_users: self.host_users,
+                ..spec(self.settings, self.pool, deadline)
+            }),
+            status: None,
+        })
+    }
+}
+
+fn labels<const N: usize>(own: [(&str, String); N]) -> BTreeMap<String, String> {
+    let common = [
+        (LABEL_MANAGED_BY, MANAGED_BY.to_owned()),
+        ("app.kubernetes.io/name", "codeexec-executor".to_owned()),
+    ];
+    common
+        .into_iter()
+        .chain(own)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// The deadline of a Pod that has lived for `age` when its program starts, in seconds since the Pod's start.
@@ -135,7 +168,6 @@ fn spec(settings: &Settings, pool: &ExecutorPoolSpec, deadline: i64) -> PodSpec 
             ..PodDNSConfig::default()
         }),
         enable_service_links: Some(false),
-        host_users: pool.host_users.or(settings.host_users),
         // Without it the Pod's name, which is the execution's, would be the program's hostname.
         hostname: Some("codeexec".to_owned()),
         image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
@@ -167,6 +199,14 @@ fn container(settings: &Settings, pool: &ExecutorPoolSpec) -> Container {
                 .unwrap_or_else(|| settings.executor_image.clone()),
         ),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
+        // For the runner alone: nothing of its environment reaches the program.
+        env: settings.probe_dns.map(|address| {
+            vec![EnvVar {
+                name: "CODEEXEC_PROBE_DNS".to_owned(),
+                value: Some(address.to_string()),
+                value_from: None,
+            }]
+        }),
         resources: Some(resources(settings, pool)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),

@@ -14,6 +14,21 @@ fn execution() -> CodeExecution {
     execution
 }
 
+/// The Pod of an execution, as a cluster with user namespaces gets it.
+fn prepare(
+    settings: &Settings,
+    pool: &ExecutorPoolSpec,
+    execution: &CodeExecution,
+    attempt: u32,
+) -> PreparedPod {
+    let template = Template {
+        settings,
+        pool,
+        host_users: Some(false),
+    };
+    template.for_execution(execution, attempt)
+}
+
 fn yaml(pod: &PreparedPod) -> String {
     serde_yaml::to_string(pod.object()).expect("a Pod can be written as YAML")
 }

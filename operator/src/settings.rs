@@ -1,9 +1,10 @@
 //! The operator's settings: flags, `CODEEXEC_…` variables, and what they resolve to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use codeexec_execution::isolation::Layer;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Turns CodeExecutions into Pods and their output into statuses.
@@ -83,9 +84,20 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_RUNTIME_CLASS", value_parser = not_blank)]
     pub runtime_class: Option<String>,
 
-    /// false asks for a user namespace for each executor Pod; unset leaves the field out.
+    /// false asks for a user namespace for each executor Pod, true for none. Unset, the operator finds out with a
+    /// Pod of its own whether the cluster gives them, and asks for them where it does.
     #[arg(long, env = "CODEEXEC_HOST_USERS")]
     pub host_users: Option<bool>,
+
+    /// Layers of isolation without which nothing runs, separated by commas: seccomp, landlock, userNamespace,
+    /// networkPolicy, runtimeClass.
+    #[arg(long, env = "CODEEXEC_ISOLATION_REQUIRE", value_delimiter = ',')]
+    pub isolation_require: Vec<Layer>,
+
+    /// Address of the cluster's DNS, for the report on what executor Pods can reach. Unset: this process's own
+    /// name server.
+    #[arg(long, env = "CODEEXEC_PROBE_DNS")]
+    pub probe_dns: Option<IpAddr>,
 
     /// Seconds that an execution may wait for a Pod before it fails with what held it up.
     #[arg(long, env = "CODEEXEC_QUEUE_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
@@ -122,11 +134,28 @@ pub enum LogFormat {
 }
 
 impl Settings {
+    /// Fills in what is found on this machine.
+    #[must_use]
+    pub fn with_own_name_server(self) -> Self {
+        let own = || first_name_server(&std::fs::read_to_string("/etc/resolv.conf").ok()?);
+        Self {
+            probe_dns: self.probe_dns.or_else(own),
+            ..self
+        }
+    }
+
     /// How long an execution may wait for a Pod.
     #[must_use]
     pub fn queue_timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.queue_timeout_seconds))
     }
+}
+
+fn first_name_server(resolv_conf: &str) -> Option<IpAddr> {
+    resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .find_map(|address| address.trim().parse().ok())
 }
 
 fn hostname() -> String {
@@ -202,6 +231,13 @@ mod tests {
     }
 
     #[test]
+    fn the_first_name_server_is_the_cluster_s() {
+        let file = "search svc.cluster.local\n# none\nnameserver fe80::1%eth0\nnameserver 10.96.0.10\n";
+        assert_eq!(first_name_server(file), "10.96.0.10".parse().ok());
+        assert_eq!(first_name_server(""), None);
+    }
+
+    #[test]
     fn a_wrong_setting_is_refused_by_name() {
         let refusal = |flag: &str, value: &str| {
             Settings::try_parse_from([
@@ -214,6 +250,11 @@ mod tests {
         };
         assert!(refusal("--lease-seconds", "0").contains("--lease-seconds"));
         assert!(refusal("--memory-limit", "lots").contains("--memory-limit"));
+        let error = refusal("--isolation-require", "seccomp,selinux");
+        assert!(
+            error.contains("--isolation-require") && error.contains("selinux"),
+            "{error}"
+        );
         assert!(refusal("--vcpu-second-price", "-1").contains("--vcpu-second-price"));
     }
 }

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use codeexec_execution::isolation::Verdict;
 use codeexec_execution::outcome::End;
 
 use crate::observe::PodView;
@@ -53,6 +54,8 @@ pub struct Observed {
     pub pod: PodState,
     /// The stream to that Pod.
     pub stream: Stream,
+    /// How the isolation that is required compares with what that Pod's runner reported.
+    pub isolation: Verdict,
     /// What its frames told so far.
     pub run: Run,
     /// What this process did, or found done.
@@ -327,7 +330,12 @@ fn alive(observed: &Observed, pod: &PodView) -> Step {
         return Step::Attach;
     }
     if observed.stream == Stream::Ready && !run.started {
-        return Step::Send;
+        return match &observed.isolation {
+            Verdict::Met => Step::Send,
+            // The runner says so by itself once it knows more.
+            Verdict::Pending => Step::Wait(None),
+            Verdict::Missing(text) => Step::Finish(End::IsolationUnavailable(text.clone())),
+        };
     }
     if !run.started && !done.delivered {
         return Step::Wait(None);

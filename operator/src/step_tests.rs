@@ -7,6 +7,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 fn bound() -> Observed {
     Observed {
         timeout: TIMEOUT,
+        isolation: Verdict::Met,
         pod: PodState::Exists(Box::new(PodView {
             node: Some("n".into()),
             ..PodView::default()
@@ -63,10 +64,26 @@ fn a_new_execution_goes_from_pod_to_record_to_stream_to_request() {
     observed.stream = Stream::Connecting;
     assert_eq!(next_step(&observed), Step::Wait(None));
     observed.stream = Stream::Ready;
+    observed.isolation = Verdict::Met;
     assert_eq!(next_step(&observed), Step::Send);
     observed.stream = Stream::Sent;
     observed.done.delivered = true;
     assert!(matches!(next_step(&observed), Step::Wait(Some(_))));
+}
+
+#[test]
+fn nothing_is_sent_into_a_pod_that_lacks_what_is_required() {
+    let mut observed = Observed {
+        stream: Stream::Ready,
+        isolation: Verdict::Pending,
+        ..bound()
+    };
+    assert_eq!(next_step(&observed), Step::Wait(None));
+    observed.isolation = Verdict::Missing("no seccomp".to_owned());
+    assert_eq!(
+        next_step(&observed),
+        Step::Finish(End::IsolationUnavailable("no seccomp".to_owned()))
+    );
 }
 
 #[test]

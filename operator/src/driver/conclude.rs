@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
+use codeexec_execution::isolation::word;
 use codeexec_execution::outcome::{End, status};
 use codeexec_execution::user_hash;
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use super::Driver;
 use crate::connection::{CallError, call};
+use crate::pools;
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
 use crate::step::PodState;
 
@@ -39,6 +41,8 @@ impl Driver {
                 Ok(Written::Yes(_)) => {
                     self.failpoint.hit("after-result-write");
                     self.log_end(&status);
+                    self.context.metrics.ended(status.phase, status.reason);
+                    self.isolation_seen = status.isolation.take();
                     self.digest_missing = status.image_digest.is_none();
                     return status.phase;
                 }
@@ -59,6 +63,8 @@ impl Driver {
     /// One line for each execution; never the code or what it printed.
     fn log_end(&self, status: &CodeExecutionStatus) {
         let timings = status.timings.unwrap_or_default();
+        let isolation = status.isolation.as_ref();
+        let network = isolation.map(|isolation| isolation.network);
         info!(
             execution = self.name,
             uid = self.uid,
@@ -69,6 +75,14 @@ impl Driver {
             signal = status.signal,
             code_sha256 = status.code_sha256,
             pod = status.pod_name,
+            seccomp = isolation.map(|isolation| isolation.seccomp),
+            landlock_abi = isolation.map(|isolation| isolation.landlock_abi),
+            user_namespace = isolation.map(|isolation| isolation.user_namespace),
+            no_new_privileges = isolation.map(|isolation| isolation.no_new_privileges),
+            runtime_class = isolation.and_then(|isolation| isolation.runtime_class.as_deref()),
+            network_kubernetes_api = network.map(|network| word(network.kubernetes_api)),
+            network_metadata = network.map(|network| word(network.metadata)),
+            network_dns = network.map(|network| word(network.dns)),
             start_ms = timings.start_ms,
             claim_ms = timings.claim_ms,
             run_ms = timings.run_ms,
@@ -99,6 +113,9 @@ impl Driver {
             self.add_image_digest().await;
         }
         self.delete_pod().await;
+        if let Some(isolation) = &self.isolation_seen {
+            pools::report(&self.context, &self.execution.spec.pool, isolation).await;
+        }
     }
 
     /// Makes up for a digest that was not known when the result was written: that of a node's first Pod with an

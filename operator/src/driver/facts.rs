@@ -33,6 +33,7 @@ impl Driver {
             // The runner's clock is exact about how long it ran, ours about when that was reported.
             start_time: run.and_then(|run| now.checked_sub(SignedDuration::try_from(run).ok()?).ok()),
             timings: self.timings(run),
+            network: self.ready.as_ref().map(|ready| ready.network).unwrap_or_default(),
             isolation: self.ready.as_ref().map(|ready| ready.isolation.clone()),
             runtime_class: view.and_then(|view| view.runtime_class.clone()),
             delivered: done.delivered || (done.taken_over && self.transcript.started()),

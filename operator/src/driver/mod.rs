@@ -7,7 +7,8 @@ mod pod_io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec};
+use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation};
+use codeexec_execution::isolation::{Verdict, verdict};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{Ended, FromRunner, Ready};
@@ -22,12 +23,15 @@ use tracing::{debug, warn};
 use crate::connection::{CallError, Clients, call};
 use crate::failpoints::Failpoint;
 use crate::images::Images;
+use crate::metrics::Metrics;
 use crate::observe::PodView;
 use crate::pod;
+use crate::pools::Reports;
 use crate::records::{self, Written};
 use crate::session::{Event, Session};
 use crate::settings::Settings;
 use crate::step::{Done, LogState, Observed, PodState, Run, Step, Stream, next_step};
+use crate::user_namespaces::UserNamespaces;
 
 /// Pause before a call that failed for a passing reason is made again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -52,6 +56,12 @@ pub struct Context {
     pub attach_pods: Api<Pod>,
     /// What nodes said of the images of their Pods.
     pub images: Images,
+    /// Whether Pods get user namespaces of their own.
+    pub user_namespaces: UserNamespaces,
+    /// What pools' Pods reported of their isolation.
+    pub reports: Reports,
+    /// What `/metrics` tells.
+    pub metrics: Metrics,
 }
 
 impl Context {
@@ -67,6 +77,9 @@ impl Context {
             pods: Api::namespaced(clients.main.clone(), namespace),
             attach_pods: Api::namespaced(clients.attach.clone(), namespace),
             images: Images::default(),
+            user_namespaces: UserNamespaces::default(),
+            reports: Reports::default(),
+            metrics: Metrics::default(),
             holder,
             settings,
         }
@@ -109,6 +122,8 @@ pub struct Driver {
     clock: Clock,
     /// The result was written without its image's digest.
     digest_missing: bool,
+    /// What the result says of the isolation, for the pool's status.
+    isolation_seen: Option<Isolation>,
 }
 
 /// When what happened, as this process saw it.
@@ -177,6 +192,7 @@ impl Driver {
             observed,
             clock,
             digest_missing: false,
+            isolation_seen: None,
         }
     }
 
@@ -253,9 +269,24 @@ impl Driver {
             whole: self.transcript.is_whole(),
             stopped_for: known_since.filter(|_| stopped).map(|at| now - at),
         };
+        self.observed.isolation = self.isolation();
         if let PodState::Refused(refusal) = &mut self.observed.pod {
             refusal.retry_now = self.clock.retry_create_at.is_none_or(|at| now >= at);
         }
+    }
+
+    /// How what is required compares with what the current Pod's runner reported.
+    fn isolation(&self) -> Verdict {
+        let (Some(ready), PodState::Exists(pod)) = (&self.ready, &self.observed.pod) else {
+            return Verdict::Pending;
+        };
+        let required = &self.context.settings.isolation_require;
+        verdict(
+            required,
+            &ready.isolation,
+            &ready.network,
+            pod.runtime_class.as_deref(),
+        )
     }
 
     /// Takes everything that came while something else was done.
@@ -489,6 +520,8 @@ impl Driver {
         };
         self.observed.stream = Stream::Detached;
         self.observed.pod = PodState::NotCreated;
+        self.ready = None;
+        self.clock.ready = None;
         self.clock.sent = None;
         self.clock.started = None;
     }

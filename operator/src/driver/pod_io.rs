@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::Driver;
 use crate::connection::{CallError, call};
 use crate::observe::PodView;
-use crate::pod;
+use crate::pod::{self, Template};
 use crate::step::{LogState, PodState, Refusal};
 
 /// Pause before a Pod that the API server refused is tried again.
@@ -32,12 +32,16 @@ const LOG_RETRY: Duration = Duration::from_millis(200);
 impl Driver {
     pub(super) async fn create_pod(&mut self) {
         self.failpoint.hit("before-pod-create");
-        let prepared = pod::prepare(
-            &self.context.settings,
-            &self.pool,
-            &self.execution,
-            self.observed.done.attempt,
-        );
+        let template = Template {
+            settings: &self.context.settings,
+            pool: &self.pool,
+            host_users: self
+                .context
+                .user_namespaces
+                .host_users(&self.context, &self.pool)
+                .await,
+        };
+        let prepared = template.for_execution(&self.execution, self.observed.done.attempt);
         let created = call(
             self.context
                 .pods

@@ -154,6 +154,11 @@ impl Session {
                 collect_ms: millis(now.saturating_duration_since(started + ran)),
                 total_ms: millis(queued + (now - began)),
             },
+            network: moments
+                .report
+                .as_ref()
+                .map(|report| report.network)
+                .unwrap_or_default(),
             isolation: moments.report.map(|report| report.isolation),
             // The stream is read to its end, so that `started` in the transcript tells all there is.
             delivered: false,
