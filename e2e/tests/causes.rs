@@ -13,9 +13,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{DeleteParams, EvictParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, EvictParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn running(cluster: &Cluster) -> Result<(CodeExecution, Pod)> {
     let execution = cluster
@@ -117,6 +117,110 @@ async fn a_pod_evicted_by_its_node_is_evicted() -> Result<()> {
     cluster.remove_pool(&pool).await
 }
 
+/// Writes into the status of a running Pod what a kubelet or a controller of another cluster would.
+async fn write_status(cluster: &Cluster, pod: &Pod, status: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({ "status": status }));
+    cluster
+        .executors()
+        .patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn memory_that_ran_out_for_the_runner_too_is_out_of_memory() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let (execution, pod) = running(&cluster).await?;
+    // As with cgroup v2, where the kernel kills all processes of a container together.
+    let statuses = pod.status.clone().and_then(|status| status.container_statuses);
+    let mut container = serde_json::to_value(statuses.context("a container")?.swap_remove(0))?;
+    let now = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
+    container["state"] = json!({"terminated": {
+        "exitCode": 137, "reason": "OOMKilled", "startedAt": now, "finishedAt": now,
+    }});
+    write_status(
+        &cluster,
+        &pod,
+        json!({"phase": "Failed", "containerStatuses": [container]}),
+    )
+    .await?;
+    ended_from_outside(&cluster, &execution, Reason::OutOfMemory).await
+}
+
+#[tokio::test]
+async fn memory_that_ran_out_for_the_program_alone_is_out_of_memory() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    // More than the Pod may hold, in more processes than one may have on its own.
+    let code = "import os, time\nprint('runs', flush=True)\nfor _ in range(8):\n    if os.fork() == 0:\n        \
+                held = bytearray(100 << 20)\n        time.sleep(20)\n        os._exit(0)\n\
+                while True:\n    if os.wait()[1]: os._exit(1)";
+    let (_, status) = cluster
+        .apply_and_wait("out-of-memory", &Program::new(code))
+        .await?;
+    assert_eq!(
+        (status.phase, status.reason),
+        (Some(Phase::Failed), Some(Reason::OutOfMemory)),
+        "{status:?}"
+    );
+    assert_eq!(status.output.as_deref(), Some("runs\n"));
+    assert_eq!(status.retryable, Some(false));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kill_of_its_own_is_a_signal_and_one_at_the_deadline_a_timeout() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)";
+    let late = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(20)";
+    let (kill, late) = (Program::new(kill), Program::new(late).timeout(1));
+    let (killed, timed_out) = tokio::join!(
+        cluster.apply_and_wait("killed", &kill),
+        cluster.apply_and_wait("late", &late)
+    );
+    let (killed, timed_out) = (killed?.1, timed_out?.1);
+    assert_eq!((killed.reason, killed.signal), (Some(Reason::Signaled), Some(9)));
+    assert_eq!(
+        (timed_out.phase, timed_out.reason, timed_out.signal),
+        (Some(Phase::TimedOut), Some(Reason::DeadlineExceeded), None)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_no_longer_answers_is_a_lost_node() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let (execution, pod) = running(&cluster).await?;
+    let message = "node e2e which was running the Pod is unresponsive";
+    write_status(&cluster, &pod, json!({"reason": "NodeLost", "message": message})).await?;
+    // The node controller's next step, once the node has been away for long enough.
+    cluster
+        .executors()
+        .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+        .await?;
+    ended_from_outside(&cluster, &execution, Reason::NodeLost).await
+}
+
+#[tokio::test]
+async fn a_pod_that_a_taint_drives_away_is_a_lost_node() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let (execution, pod) = running(&cluster).await?;
+    let mut conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .map_or(Ok(json!([])), serde_json::to_value)?;
+    conditions.as_array_mut().context("a list")?.push(json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+    }));
+    write_status(&cluster, &pod, json!({ "conditions": conditions })).await?;
+    cluster
+        .executors()
+        .delete(&pod.name_any(), &DeleteParams::default())
+        .await?;
+    ended_from_outside(&cluster, &execution, Reason::NodeLost).await
+}
+
 /// Sends a program to a pool that can't run it, both ways, and returns the record of the one by hand.
 async fn could_not_run(cluster: &Cluster, pool: &str, reason: Reason) -> Result<CodeExecutionStatus> {
     let program = Program::new("print('ran')").pool(pool);
@@ -170,6 +274,28 @@ async fn an_image_that_cannot_be_pulled_is_named_and_can_be_retried() -> Result<
     assert!(
         status.error.as_ref().is_some_and(|error| error.contains(&image)),
         "{status:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_without_a_runner_is_a_fault_of_the_installation() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let operators = codeexec_e2e::operator::pods(&cluster).await?;
+    // Present on every node, and made for something else: it has no entrypoint.
+    let image = operators
+        .into_iter()
+        .find_map(|pod| pod.spec?.containers.swap_remove(0).image);
+    let spec = ExecutorPoolSpec {
+        image,
+        ..ExecutorPoolSpec::default()
+    };
+    let pool = cluster.make_pool("no-runner", pool_spec(spec)).await?;
+    let status = could_not_run(&cluster, &pool, Reason::InternalError).await?;
+    let error = status.error.unwrap_or_default();
+    assert!(
+        error.contains("could not be started") && error.contains("command"),
+        "{error}"
     );
     Ok(())
 }

@@ -12,6 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::isolation::{isolation, later};
 use crate::{budget, code_sha256};
 
+/// What the runner kills with.
+const SIGKILL: i32 = 9;
+
 /// What ended an execution, beside what its runner reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -90,6 +93,7 @@ pub fn status(
     let (exit_code, signal) = match result.map(|result| &result.ended) {
         Some(Ended::Exited { code }) => (Some(*code), None),
         Some(Ended::Signaled { signal }) => (None, Some(*signal)),
+        Some(Ended::TooManyProcesses { .. }) => (None, Some(SIGKILL)),
         _ => (None, None),
     };
     let network = result.map_or(facts.network, |result| later(facts.network, result.network));
@@ -229,6 +233,10 @@ fn reported(spec: &CodeExecutionSpec, ended: &Ended, oom_killed: bool, transcrip
                 format!("the program was ended by signal {signal}{name}"),
             )
         }
+        Ended::TooManyProcesses { most } => Verdict::failed(
+            Reason::Signaled,
+            format!("the program was killed, because it had more than {most} processes and threads"),
+        ),
         Ended::DeadlineExceeded => timed_out(spec.timeout_seconds),
         Ended::Terminated => Verdict::failed(Reason::PodDeleted, "the execution was stopped from outside"),
         Ended::Failed { message } => Verdict::failed(

@@ -14,6 +14,8 @@ pub enum End {
     Stopped,
     /// It holds more than it may, where no cgroup saw to that.
     MemoryFull,
+    /// It has more processes and threads than it may, where the kernel did not see to that.
+    TooManyProcesses(u64),
     /// It could not be started.
     Failed(String),
 }
@@ -32,6 +34,7 @@ pub fn ended(end: End, bootstrap_error: Option<String>) -> Ended {
         (End::MemoryFull, _) => Ended::Signaled {
             signal: rustix::process::Signal::KILL.as_raw(),
         },
+        (End::TooManyProcesses(most), _) => Ended::TooManyProcesses { most },
         (End::Deadline, _) => Ended::DeadlineExceeded,
         (End::Stopped, _) => Ended::Terminated,
     }

@@ -241,6 +241,11 @@ pub enum Ended {
     },
     /// The runner killed it at its deadline.
     DeadlineExceeded,
+    /// The runner killed it because it made more processes and threads than it may have.
+    TooManyProcesses {
+        /// That many it may have.
+        most: u64,
+    },
     /// The runner killed it because the Pod was told to stop.
     Terminated,
     /// The runner could not run it; the program is not to blame.
@@ -344,6 +349,9 @@ fn parse_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn started(uid: &str) -> FromRunner {
@@ -388,5 +396,28 @@ mod tests {
         }
         assert!(decoder.line.capacity() <= MAX_FRAME_BYTES + MAX_HEADER_BYTES + junk.len());
         assert_eq!(decoder.push(&encode(&started("a"))), [started("a")]);
+    }
+
+    proptest! {
+        // Each reads some megabytes.
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(16)))]
+
+        #[test]
+        fn no_stream_makes_the_decoder_keep_more_than_a_line(
+            chunks in vec((0..MAX_FRAME_BYTES / 2, any::<bool>()), 1..10),
+        ) {
+            const LONGEST: usize = MAX_FRAME_BYTES + MAX_HEADER_BYTES;
+            let mut decoder = Decoder::<FromRunner>::default();
+            for (length, ends_the_line) in chunks {
+                let mut chunk = vec![b'x'; length];
+                if ends_the_line {
+                    chunk.push(b'\n');
+                }
+                decoder.push(&chunk);
+                prop_assert!(decoder.line.len() <= LONGEST);
+                // It doubles when it grows.
+                prop_assert!(decoder.line.capacity() <= 2 * LONGEST);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! PID 1 of an executor container: starts the interpreter in its sandbox, takes one request, runs it, tells how
 //! it went, and exits.
 
+mod bounds;
 mod child;
 mod ending;
 mod intake;
@@ -8,6 +9,7 @@ mod last_words;
 mod memory;
 mod network;
 mod output;
+mod processes;
 mod sandbox;
 mod scratch;
 mod settings;

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::processes::others;
+
 /// The cgroup file systems of all container runtimes.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -93,25 +95,11 @@ fn parse_count(text: &str) -> Option<u64> {
 /// Resident sizes count what processes share more than once, which is cheap to read and never too little; only
 /// a sum above `limit` is looked at again, with each page divided among those who share it.
 pub fn held_by_others(limit: u64) -> u64 {
-    let processes = || {
-        fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let name = path
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .unwrap_or_default();
-                name != "1" && name.bytes().all(|byte| byte.is_ascii_digit())
-            })
-    };
-    let resident: u64 = processes().filter_map(|process| resident_bytes(&process)).sum();
+    let resident: u64 = others().filter_map(|process| resident_bytes(&process)).sum();
     if resident <= limit {
         return resident;
     }
-    processes()
+    others()
         .filter_map(|process| shared_out_bytes(&process).or_else(|| resident_bytes(&process)))
         .sum()
 }

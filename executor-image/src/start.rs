@@ -5,6 +5,7 @@ use std::path::Path;
 
 use codeexec_runner::frames::{NetworkReport, Ready};
 
+use crate::bounds::Bounds;
 use crate::child::{Child, ChildError};
 use crate::last_words::LastWords;
 use crate::memory::{OomCounter, cgroup_limit};
@@ -75,7 +76,7 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
         python_version: String::new(),
     };
     Ok(Supervisor {
-        settings,
+        bounds: Bounds::left_by_the_kernel(&settings),
         signals,
         writer,
         child,

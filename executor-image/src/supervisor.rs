@@ -19,14 +19,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use crate::bounds::Bounds;
 use crate::child::{self, Child};
 use crate::ending::{End, bootstrap_error, describe, ended};
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
-use crate::memory::{OomCounter, held_by_others};
+use crate::memory::OomCounter;
 use crate::network::Probe;
 use crate::output::Collector;
-use crate::settings::Settings;
 use crate::sys::{self, Signal, SignalQueue};
 use crate::writer::Writer;
 
@@ -34,8 +34,8 @@ use crate::writer::Writer;
 const CHUNK: usize = 64 * 1024;
 /// How often standard input is looked at again after its end: an attach that went may come back.
 const STDIN_RETRY: Duration = Duration::from_millis(250);
-/// How often memory is added up where no cgroup bounds it.
-const MEMORY_WATCH: Duration = Duration::from_millis(50);
+/// How often memory and processes are counted where the kernel does not bound them.
+const COUNT: Duration = Duration::from_millis(50);
 /// No deadline is later, so that none overflows the clock.
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long `started` may take to be written. Without it in the log the program must not run.
@@ -77,8 +77,6 @@ pub enum Outcome {
 /// All that is known while it runs.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
-    /// The settings.
-    pub settings: Settings,
     /// Blocked signals, in the order in which they came.
     pub signals: SignalQueue,
     /// The way out.
@@ -87,6 +85,8 @@ pub struct Supervisor<'a> {
     pub child: Child,
     /// What is being found out of the network.
     pub probe: Probe,
+    /// What the program may have, where the kernel does not see to it.
+    pub bounds: Bounds,
     /// The report, but for Python's version, which the interpreter tells, and the network.
     pub ready: Ready,
     /// The kernel's counter.
@@ -104,7 +104,7 @@ struct Run {
     deadline: Instant,
     /// CPU time of the interpreter before its program.
     cpu_us_before: u64,
-    memory_checked: Instant,
+    counted: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -181,8 +181,8 @@ impl Supervisor<'_> {
             state
                 .run
                 .as_ref()
-                .filter(|_| self.settings.memory_limit.is_some())
-                .map(|run| run.memory_checked + MEMORY_WATCH),
+                .filter(|_| self.bounds.any())
+                .map(|run| run.counted + COUNT),
         ];
         let timeout = wake
             .into_iter()
@@ -230,15 +230,9 @@ impl Supervisor<'_> {
         if now >= run.deadline {
             return Some(End::Deadline);
         }
-        if let Some(limit) = self
-            .settings
-            .memory_limit
-            .filter(|_| now >= run.memory_checked + MEMORY_WATCH)
-        {
-            run.memory_checked = now;
-            if held_by_others(limit) > limit {
-                return Some(End::MemoryFull);
-            }
+        if self.bounds.any() && now >= run.counted + COUNT {
+            run.counted = now;
+            return self.bounds.broken();
         }
         None
     }
@@ -374,7 +368,10 @@ impl Supervisor<'_> {
         let outcome = match ended {
             Ended::Failed { .. } => Outcome::Failed,
             Ended::Terminated => Outcome::Stopped,
-            Ended::Exited { .. } | Ended::Signaled { .. } | Ended::DeadlineExceeded => Outcome::Done,
+            Ended::Exited { .. }
+            | Ended::Signaled { .. }
+            | Ended::TooManyProcesses { .. }
+            | Ended::DeadlineExceeded => Outcome::Done,
         };
         let (frames, stdout, stderr) = run.collector.finish();
         for output in frames {
@@ -404,7 +401,9 @@ impl Supervisor<'_> {
             (End::Stopped, _) => Ok(Outcome::Stopped),
             (_, Some(message)) => Err(SupervisorError::Interpreter(message)),
             (End::Child(status), None) => Err(SupervisorError::Interpreter(describe(status))),
-            (End::Deadline | End::MemoryFull | End::Failed(_), None) => Ok(Outcome::Failed),
+            (End::Deadline | End::MemoryFull | End::TooManyProcesses(_) | End::Failed(_), None) => {
+                Ok(Outcome::Failed)
+            }
         }
     }
 
@@ -437,7 +436,7 @@ impl Run {
             started: now,
             deadline: now,
             cpu_us_before: sys::cpu_us(pid),
-            memory_checked: now,
+            counted: now,
         }
     }
 

@@ -235,6 +235,25 @@ fn a_fork_bomb_is_over_at_its_deadline_at_the_latest() {
 }
 
 #[test]
+fn where_the_kernel_counts_no_processes_the_runner_does() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("SKIPPED: only of root's processes the kernel counts none");
+        return;
+    }
+    let bomb = Request {
+        timeout_ms: 8000,
+        ..request("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass")
+    };
+    let ran = run_in(Start::default().as_invoker(), &bomb);
+    assert_eq!(ran.result.ended, Ended::TooManyProcesses { most: 200 });
+    assert!(ran.result.run_ms < 4000, "{:?}", ran.result);
+    let threads =
+        "import threading\nfor _ in range(1000): threading.Thread(target=threading.Event().wait).start()";
+    let ran = run_in(Start::default().as_invoker(), &request(threads));
+    assert_eq!(ran.result.ended, Ended::TooManyProcesses { most: 200 });
+}
+
+#[test]
 fn resources_run_out_with_an_error() {
     let ran = run(&format!(
         "{ATTEMPT}

@@ -28,12 +28,14 @@ fn ready_tells_which_layers_are_in_force() {
     let ready = run("pass").ready;
     assert!(ready.isolation.seccomp && ready.isolation.no_new_privileges && ready.isolation.user_namespace);
     assert!(ready.python_version.starts_with("3."), "{ready:?}");
-    let kernel = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    assert_eq!(
-        ready.isolation.landlock_abi > 0,
-        kernel.contains("landlock"),
-        "{ready:?}"
-    );
+    // A machine may not show which modules its kernel has.
+    if let Ok(modules) = fs::read_to_string("/sys/kernel/security/lsm") {
+        assert_eq!(
+            ready.isolation.landlock_abi > 0,
+            modules.contains("landlock"),
+            "{ready:?}"
+        );
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct PodView {
     pub deleting: bool,
     /// Why its image does not come, in the kubelet's words.
     pub image_error: Option<String>,
+    /// Why its container can't be made or started, in the kubelet's words.
+    pub start_error: Option<String>,
     /// Why no node takes it, in the scheduler's words.
     pub unschedulable: Option<String>,
     /// How its container ended.
@@ -89,6 +91,7 @@ impl From<&Pod> for PodView {
             failing: phase_ended && runs,
             deleting: metadata.deletion_timestamp.is_some(),
             image_error: container.and_then(image_error),
+            start_error: container.and_then(start_error),
             unschedulable: unschedulable(&status),
             terminated: terminated.map(|terminated| Terminated {
                 exit_code: terminated.exit_code,
@@ -110,19 +113,37 @@ impl From<&Pod> for PodView {
 
 /// Why a container's image does not come. The kubelet goes on trying but for the reasons that can't mend.
 fn image_error(container: &ContainerStatus) -> Option<String> {
+    const REASONS: [&str; 7] = [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    ];
+    waits_because_of(container, &REASONS)
+}
+
+/// Why a container can't be made of its image. The kubelet goes on trying.
+fn start_error(container: &ContainerStatus) -> Option<String> {
+    const REASONS: [&str; 5] = [
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "PreCreateHookError",
+        "RunContainerError",
+        "CrashLoopBackOff",
+    ];
+    waits_because_of(container, &REASONS)
+}
+
+/// The message, or else the reason, of a container that waits for one of these reasons.
+fn waits_because_of(container: &ContainerStatus, reasons: &[&str]) -> Option<String> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
-    let known = matches!(
-        reason,
-        "ErrImagePull"
-            | "ImagePullBackOff"
-            | "InvalidImageName"
-            | "ErrImageNeverPull"
-            | "ImageInspectError"
-            | "RegistryUnavailable"
-            | "SignatureValidationFailed"
-    );
-    known.then(|| waiting.message.clone().unwrap_or_else(|| reason.to_owned()))
+    reasons
+        .contains(&reason)
+        .then(|| waiting.message.clone().unwrap_or_else(|| reason.to_owned()))
 }
 
 fn unschedulable(status: &PodStatus) -> Option<String> {
@@ -230,6 +251,16 @@ mod tests {
             "name": "executor", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}}]});
         assert_eq!(view(status).image_error.as_deref(), Some("no such host"));
+    }
+
+    #[test]
+    fn a_container_that_can_not_be_made_shows_with_the_kubelet_s_words() {
+        let status = json!({"phase": "Pending", "containerStatuses": [{
+            "name": "executor", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "CreateContainerError", "message": "no command specified"}}}]});
+        let view = view(status);
+        assert_eq!(view.start_error.as_deref(), Some("no command specified"));
+        assert_eq!(view.image_error, None);
     }
 
     #[test]

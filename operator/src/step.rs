@@ -365,6 +365,9 @@ fn obstacle(pod: &PodView) -> End {
     if let Some(cause) = &pod.cause {
         return cause.clone();
     }
+    if let Some(message) = &pod.start_error {
+        return End::Internal(format!("its container could not be started: {message}"));
+    }
     End::Internal("its Pod did not become ready within the queue's patience".to_owned())
 }
 

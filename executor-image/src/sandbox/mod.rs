@@ -18,7 +18,10 @@ use std::path::Path;
 use crate::settings::Nproc;
 use codeexec_runner::frames::IsolationReport;
 
-pub use rlimits::own_user_namespace;
+pub use rlimits::{kernel_bounds_processes, most_processes, own_user_namespace};
+
+/// What the program gives way to the runner by: one tenth of its share of a processor, for each process.
+const NICENESS: i32 = 10;
 
 /// A layer that could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,8 @@ impl Sandbox {
     /// Puts them on. There is no way back.
     pub fn enter(&mut self) -> io::Result<()> {
         rustix::process::setsid()?;
+        // However many processes the program makes, the runner gets its turn to end them.
+        rustix::process::nice(NICENESS)?;
         capabilities::drop_all()?;
         rlimits::apply(&self.limits)?;
         if let Some(ruleset) = self.ruleset.take() {

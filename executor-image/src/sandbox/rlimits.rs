@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const OPEN_FILES: u64 = 1024;
 /// Longest file. The size of /tmp and of the work directory bounds them together.
 const FILE_BYTES: u64 = 1024 * MIB;
-/// Processes of the user, where the count is the container's own.
+/// Processes and threads at once, unless the settings say otherwise.
 const PROCESSES: u64 = 256;
 
 /// A resource and how much of it there is.
@@ -30,16 +30,29 @@ pub fn limits(nproc: Nproc, memory_limit: Option<u64>) -> Vec<Limit> {
     ];
     // The kernel counts processes by user and user namespace: without a namespace of its own, one container's
     // fork bomb would take the processes of all others of its user.
-    let processes = match nproc {
-        Nproc::Auto => own_user_namespace().then_some(PROCESSES),
-        Nproc::At(0) => None,
-        Nproc::At(count) => Some(count),
-    };
+    let counted_alone = own_user_namespace() || matches!(nproc, Nproc::At(_));
+    let processes = most_processes(nproc).filter(|_| counted_alone);
     limits.extend(processes.map(|count| (Resource::Nproc, count)));
     // A MemoryError tells more than the kernel's SIGKILL. Twice the limit because what is reserved is counted,
     // such as thread stacks, and not all of that is ever touched.
     limits.extend(memory_limit.map(|bytes| (Resource::Data, bytes.saturating_mul(2))));
     limits
+}
+
+/// How many processes and threads the program may have at once; nothing where there is no bound.
+pub fn most_processes(nproc: Nproc) -> Option<u64> {
+    match nproc {
+        Nproc::Auto => Some(PROCESSES),
+        Nproc::At(0) => None,
+        Nproc::At(count) => Some(count),
+    }
+}
+
+/// Whether the kernel holds them to that by itself. It doesn't count those of the machine's own root, as whom a
+/// namespace that root made maps its users, nor those of a user whom it would have to count for all containers.
+pub fn kernel_bounds_processes() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| is_own_namespace(&map) && !is_the_machine_s_root(&map))
 }
 
 /// Sets them for this process and its children, without raising one.
@@ -68,6 +81,13 @@ fn is_own_namespace(uid_map: &str) -> bool {
     !uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether a user of the namespace is root outside of it.
+fn is_the_machine_s_root(uid_map: &str) -> bool {
+    uid_map
+        .lines()
+        .any(|line| line.split_whitespace().nth(1) == Some("0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +97,12 @@ mod tests {
         assert!(!is_own_namespace("         0          0 4294967295\n"));
         assert!(is_own_namespace("      1000          0          1\n"));
         assert!(is_own_namespace("         0     100000      65536\n"));
+    }
+
+    #[test]
+    fn a_namespace_that_root_made_for_itself_counts_no_processes() {
+        assert!(is_the_machine_s_root("      1000          0          1\n"));
+        assert!(!is_the_machine_s_root("         0     100000      65536\n"));
     }
 
     #[test]

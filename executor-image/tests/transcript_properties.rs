@@ -1,0 +1,145 @@
+//! What a transcript adds up to, in whatever order frames come and whosever they are.
+
+use codeexec_runner::Transcript;
+use codeexec_runner::frames::{
+    Ended, FromRunner, NetworkReport, Output, Ready, RunResult, Started, Stream, StreamTotals, encode, hex,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use sha2::{Digest, Sha256};
+
+const OWN: &str = "own";
+
+fn started(uid: &str) -> FromRunner {
+    FromRunner::Started(Started { uid: uid.to_owned() })
+}
+
+fn result(uid: &str, stdout: &str, stderr: &str) -> FromRunner {
+    let totals = |text: &str| StreamTotals {
+        bytes: text.len() as u64,
+        truncated: false,
+        sha256: hex(&Sha256::digest(text.as_bytes())),
+    };
+    FromRunner::Result(Box::new(RunResult {
+        uid: uid.to_owned(),
+        ended: Ended::Exited { code: 0 },
+        oom_killed: false,
+        stdout: totals(stdout),
+        stderr: totals(stderr),
+        run_ms: 1,
+        cpu_ms: 1,
+        peak_memory_bytes: 1,
+        network: NetworkReport::default(),
+    }))
+}
+
+/// What one runner says of one program, and what that program printed.
+#[derive(Clone, Debug)]
+struct Run {
+    frames: Vec<FromRunner>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(uid: &'static str) -> impl Strategy<Value = Run> {
+    vec((any::<bool>(), "[a-z\n]{0,4}"), 0..6).prop_map(move |pieces| {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let mut frames = vec![FromRunner::Ready(Ready::default()), started(uid)];
+        for (seq, (is_stdout, data)) in (0..).zip(pieces) {
+            let (stream, text) = if is_stdout {
+                (Stream::Stdout, &mut stdout)
+            } else {
+                (Stream::Stderr, &mut stderr)
+            };
+            text.push_str(&data);
+            frames.push(FromRunner::Output(Output { stream, seq, data }));
+        }
+        frames.push(result(uid, &stdout, &stderr));
+        Run {
+            frames,
+            stdout,
+            stderr,
+        }
+    })
+}
+
+/// What another execution's name may stand in without its output.
+fn foreign() -> impl Strategy<Value = FromRunner> {
+    prop_oneof![
+        Just(FromRunner::Ready(Ready::default())),
+        "[a-z]{0,3}".prop_map(|uid| started(&uid)),
+        ("[a-z]{0,3}", "[a-z]{0,4}").prop_map(|(uid, text)| result(&uid, &text, "")),
+    ]
+    .prop_filter("not the own one", |frame| match frame {
+        FromRunner::Started(started) => started.uid != OWN,
+        FromRunner::Result(result) => result.uid != OWN,
+        _ => true,
+    })
+}
+
+fn told(frames: impl IntoIterator<Item = FromRunner>) -> Transcript {
+    let mut transcript = Transcript::new(OWN);
+    frames.into_iter().for_each(|frame| transcript.push(frame));
+    transcript
+}
+
+proptest! {
+    #[test]
+    fn repeats_and_what_names_others_change_nothing(
+        run in run(OWN),
+        repeated in vec((any::<Index>(), any::<Index>()), 0..6),
+        strange in vec((any::<Index>(), foreign()), 0..6),
+    ) {
+        let mut frames = run.frames.clone();
+        for (of, to) in repeated {
+            // Only what was said already can be said again.
+            let of = of.index(run.frames.len());
+            let first = frames.iter().position(|frame| *frame == run.frames[of]).unwrap_or(0);
+            let at = first + 1 + to.index(frames.len() - first);
+            frames.insert(at, run.frames[of].clone());
+        }
+        for (at, frame) in strange {
+            frames.insert(at.index(frames.len() + 1), frame);
+        }
+        let log: Vec<u8> = frames.iter().flat_map(encode).collect();
+        for transcript in [told(frames), Transcript::from_log(OWN, &log)] {
+            prop_assert!(transcript.is_whole(), "{:?}", transcript);
+            prop_assert_eq!(transcript.stdout(), &run.stdout);
+            prop_assert_eq!(transcript.stderr(), &run.stderr);
+        }
+    }
+
+    #[test]
+    fn whole_is_only_what_has_every_piece(
+        run in run(OWN),
+        picked in vec(any::<Index>(), 0..16),
+        strange in vec((any::<Index>(), foreign()), 0..4),
+    ) {
+        let mut frames: Vec<FromRunner> = picked.iter().map(|at| at.get(&run.frames).clone()).collect();
+        for (at, frame) in strange {
+            frames.insert(at.index(frames.len() + 1), frame);
+        }
+        let is_own_start = |frame: &FromRunner| matches!(frame, FromRunner::Started(own) if own.uid == OWN);
+        let is_own_end = |frame: &FromRunner| matches!(frame, FromRunner::Result(own) if own.uid == OWN);
+        let (has_start, has_end) = (frames.iter().any(is_own_start), frames.iter().any(is_own_end));
+        let transcript = told(frames);
+        prop_assert_eq!(transcript.started(), has_start || has_end);
+        prop_assert_eq!(transcript.result().is_some(), has_end);
+        prop_assert!(transcript.result().is_none_or(|result| result.uid == OWN));
+        if transcript.is_whole() {
+            prop_assert_eq!(transcript.stdout(), &run.stdout);
+            prop_assert_eq!(transcript.stderr(), &run.stderr);
+        }
+    }
+
+    #[test]
+    fn a_run_that_lacks_one_piece_with_text_is_not_whole(run in run(OWN), at in any::<Index>()) {
+        let has_text = |frame: &FromRunner| matches!(frame, FromRunner::Output(output) if !output.data.is_empty());
+        let pieces: Vec<usize> = (0..run.frames.len()).filter(|at| has_text(&run.frames[*at])).collect();
+        prop_assume!(!pieces.is_empty());
+        let mut frames = run.frames;
+        frames.remove(*at.get(&pieces));
+        prop_assert!(!told(frames).is_whole());
+    }
+}
