@@ -168,6 +168,22 @@ pub fn verdict(
     }
 }
 
+/// What no Pod of a pool can have, as its spec says: a sentence, before there is a Pod.
+#[must_use]
+pub fn out_of_reach(
+    required: &[Layer],
+    runtime_class: Option<&str>,
+    host_users: Option<bool>,
+) -> Option<String> {
+    let out_of_reach = |layer: &&Layer| match layer {
+        Layer::RuntimeClass => runtime_class.is_none(),
+        Layer::UserNamespace => host_users == Some(true),
+        Layer::Seccomp | Layer::Landlock | Layer::NetworkPolicy => false,
+    };
+    let missing: Vec<_> = required.iter().filter(out_of_reach).collect();
+    (!missing.is_empty()).then(|| sentence(&missing, &Isolation::default()))
+}
+
 fn sentence(missing: &[&Layer], isolation: &Isolation) -> String {
     let each: Vec<_> = missing
         .iter()
@@ -313,6 +329,18 @@ mod tests {
         };
         let verdict = verdict(&[Layer::NetworkPolicy], &report(), &open_while_pending, None);
         assert!(matches!(verdict, Verdict::Missing(_)));
+    }
+
+    #[test]
+    fn what_a_pool_rules_out_is_said_before_there_is_a_pod() {
+        let both = [Layer::UserNamespace, Layer::RuntimeClass];
+        assert_eq!(out_of_reach(&both, Some("gvisor"), None), None);
+        assert_eq!(out_of_reach(&[], None, Some(true)), None);
+        let text = out_of_reach(&both, None, Some(true)).expect("both are ruled out");
+        assert!(
+            text.contains("userNamespace (missing)") && text.contains("runtimeClass"),
+            "{text}"
+        );
     }
 
     #[test]

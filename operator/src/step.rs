@@ -233,6 +233,9 @@ fn without_pod(observed: &Observed, refusal: Option<&Refusal>) -> Step {
     if observed.cancel {
         return Step::Finish(End::Cancelled);
     }
+    if let Verdict::Missing(text) = &observed.isolation {
+        return Step::Finish(End::IsolationUnavailable(text.clone()));
+    }
     match refusal {
         Some(refusal) if refusal.lasting || observed.patience_over => Step::Finish(refusal.end.clone()),
         Some(refusal) if !refusal.retry_now => Step::Wait(None),

@@ -84,6 +84,11 @@ fn nothing_is_sent_into_a_pod_that_lacks_what_is_required() {
         next_step(&observed),
         Step::Finish(End::IsolationUnavailable("no seccomp".to_owned()))
     );
+    observed.pod = PodState::NotCreated;
+    assert_eq!(
+        next_step(&observed),
+        Step::Finish(End::IsolationUnavailable("no seccomp".to_owned()))
+    );
 }
 
 #[test]

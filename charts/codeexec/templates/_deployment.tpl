@@ -18,12 +18,6 @@ A Deployment. Takes a dict:
 {{- range $values.extraEnv -}}{{- $replaced = append $replaced .name -}}{{- end -}}
 {{- $env := list -}}
 {{- range .env -}}{{- if not (has .name $replaced) -}}{{- $env = append $env . -}}{{- end -}}{{- end -}}
-{{- $podContext := deepCopy (default (dict) $values.podSecurityContext) -}}
-{{- $context := deepCopy (default (dict) $values.securityContext) -}}
-{{- if include "codeexec.assignedUsers" $root -}}
-{{- $podContext = omit $podContext "runAsUser" "runAsGroup" "fsGroup" "supplementalGroups" -}}
-{{- $context = omit $context "runAsUser" "runAsGroup" -}}
-{{- end -}}
 {{- $spread := list -}}
 {{- range $values.topologySpreadConstraints -}}
 {{- $own := dict "labelSelector" (dict "matchLabels" (fromYaml $selector)) "matchLabelKeys" (list "pod-template-hash") -}}
@@ -69,12 +63,10 @@ spec:
       enableServiceLinks: false
       terminationGracePeriodSeconds: {{ .grace }}
       securityContext:
-        {{- toYaml $podContext | nindent 8 }}
-      {{- with include "codeexec.pullSecrets" $root }}
+        {{- include "codeexec.podSecurityContext" (list $root $component) | nindent 8 }}
+      {{- with include "codeexec.imagePullSecrets" $root }}
       imagePullSecrets:
-        {{- range splitList "," . }}
-        - name: {{ . }}
-        {{- end }}
+        {{- . | nindent 8 }}
       {{- end }}
       {{- with $values.priorityClassName }}
       priorityClassName: {{ . }}
@@ -107,7 +99,7 @@ spec:
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
-            {{- toYaml $context | nindent 12 }}
+            {{- include "codeexec.securityContext" (list $root $component) | nindent 12 }}
           {{- with $values.extraVolumeMounts }}
           volumeMounts:
             {{- toYaml . | nindent 12 }}
@@ -197,11 +189,13 @@ subjects:
     namespace: {{ $root.Release.Namespace }}
 {{- end -}}
 
-{{/* What the operator and the API server may reach, and who may reach them; takes (list . "component" from). */}}
+{{/*
+What a component may reach, and who may reach it; takes (list . "component" from), where an empty `from` is anybody.
+Without a third element nobody may: the component serves nothing.
+*/}}
 {{- define "codeexec.networkPolicy" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
-{{- $from := index . 2 -}}
 {{- $policy := $root.Values.networkPolicy -}}
 {{- if $policy.enabled -}}
 apiVersion: networking.k8s.io/v1
@@ -216,14 +210,16 @@ spec:
     matchLabels:
       {{- include "codeexec.selector" (list $root $component) | nindent 6 }}
   policyTypes: [Ingress, Egress]
+  {{- if eq (len .) 3 }}
   ingress:
     - ports:
         - protocol: TCP
           port: http
-      {{- with $from }}
+      {{- with index . 2 }}
       from:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+  {{- end }}
   egress:
     # Policies see the address behind the Service, so these are the ports of the Kubernetes API's own machines.
     - ports:

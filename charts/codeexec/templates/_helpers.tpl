@@ -37,11 +37,16 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* Takes (list . "operator"), or "api", or "executor". */}}
+{{/* Takes (list . "operator"), or "api", "verify" or "executor". */}}
 {{- define "codeexec.serviceAccount" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- default (printf "%s-%s" (include "codeexec.fullname" $root) $component) (index $root.Values $component).serviceAccount.name -}}
+{{- end -}}
+
+{{/* What the Kubernetes API calls the account of a component of the release's namespace; takes the same. */}}
+{{- define "codeexec.userName" -}}
+{{- printf "system:serviceaccount:%s:%s" (index . 0).Release.Namespace (include "codeexec.serviceAccount" .) -}}
 {{- end -}}
 
 {{- define "codeexec.image" -}}
@@ -72,12 +77,41 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- $names | uniq | join "," -}}
 {{- end -}}
 
+{{/* The same, as a Pod names them. */}}
+{{- define "codeexec.imagePullSecrets" -}}
+{{- with include "codeexec.pullSecrets" . -}}
+{{- range $index, $name := splitList "," . -}}
+{{- if $index }}{{ "\n" }}{{ end -}}
+- name: {{ $name }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* "true" where the cluster assigns users and groups. */}}
 {{- define "codeexec.assignedUsers" -}}
 {{- $mode := .Values.openshift.adaptSecurityContext -}}
 {{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
 true
 {{- end -}}
+{{- end -}}
+
+{{/* Security contexts of a component's Pods and of their containers; both take (list . "component"). */}}
+{{- define "codeexec.podSecurityContext" -}}
+{{- $root := index . 0 -}}
+{{- $context := default (dict) (index $root.Values (index . 1)).podSecurityContext -}}
+{{- if include "codeexec.assignedUsers" $root -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" "supplementalGroups" -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
+{{- define "codeexec.securityContext" -}}
+{{- $root := index . 0 -}}
+{{- $context := default (dict) (index $root.Values (index . 1)).securityContext -}}
+{{- if include "codeexec.assignedUsers" $root -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" -}}
+{{- end -}}
+{{- toYaml $context -}}
 {{- end -}}
 
 {{- define "codeexec.leaseName" -}}

@@ -46,6 +46,10 @@ const REFUSED: &[i64] = &[
     libc::SYS_memfd_secret,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
+    // Memory and semaphores that belong to no process. Python's multiprocessing uses files for both.
+    libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
     // Namespaces and mounts.
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -110,7 +114,7 @@ const REFUSED_HERE: &[i64] = &[
 const REFUSED_HERE: &[i64] = &[];
 
 /// Memory that no process has to map: without a cgroup nobody would count it.
-const UNMAPPED_MEMORY: &[i64] = &[libc::SYS_memfd_create, libc::SYS_shmget];
+const UNMAPPED_MEMORY: &[i64] = &[libc::SYS_memfd_create];
 
 /// clone(2)'s flags for new namespaces.
 const NEW_NAMESPACES: [libc::c_int; 7] = [

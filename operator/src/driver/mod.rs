@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation};
-use codeexec_execution::isolation::{Verdict, verdict};
+use codeexec_execution::isolation::{Verdict, out_of_reach, verdict};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{Ended, FromRunner, Ready};
@@ -275,18 +275,29 @@ impl Driver {
         }
     }
 
-    /// How what is required compares with what the current Pod's runner reported.
+    /// How what is required compares with what the current Pod's runner reported, or with what its pool allows.
     fn isolation(&self) -> Verdict {
-        let (Some(ready), PodState::Exists(pod)) = (&self.ready, &self.observed.pod) else {
-            return Verdict::Pending;
-        };
-        let required = &self.context.settings.isolation_require;
-        verdict(
-            required,
-            &ready.isolation,
-            &ready.network,
-            pod.runtime_class.as_deref(),
-        )
+        let settings = &self.context.settings;
+        let required = &settings.isolation_require;
+        let runtime_class = self
+            .pool
+            .runtime_class_name
+            .as_ref()
+            .or(settings.runtime_class.as_ref());
+        let runtime_class = runtime_class.map(String::as_str);
+        let host_users = self.pool.host_users.or(settings.host_users);
+        if let Some(text) = out_of_reach(required, runtime_class, host_users) {
+            return Verdict::Missing(text);
+        }
+        match (&self.ready, &self.observed.pod) {
+            (Some(ready), PodState::Exists(pod)) => verdict(
+                required,
+                &ready.isolation,
+                &ready.network,
+                pod.runtime_class.as_deref(),
+            ),
+            _ => Verdict::Pending,
+        }
     }
 
     /// Takes everything that came while something else was done.
