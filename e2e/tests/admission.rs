@@ -25,6 +25,7 @@ async fn executor_pod(cluster: &Cluster) -> Result<Value> {
     let execution = cluster.apply("model", &Program::that_takes(2.0, "runs")).await?;
     let pod = cluster.pod_that_printed(&execution, "runs").await?;
     cluster.end_of(&execution.name_any(), PATIENCE).await?;
+    let (labels, owners) = (pod.metadata.labels, pod.metadata.owner_references);
     let mut spec = serde_json::to_value(pod.spec.context("a spec")?)?;
     let fields = spec.as_object_mut().context("an object")?;
     // What the cluster filled in.
@@ -40,7 +41,10 @@ async fn executor_pod(cluster: &Cluster) -> Result<Value> {
     }
     Ok(json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": unique("model"), "namespace": cluster.executions_namespace},
+        "metadata": {
+            "name": unique("model"), "namespace": cluster.executions_namespace, "labels": labels,
+            "ownerReferences": owners,
+        },
         "spec": spec,
     }))
 }
@@ -69,41 +73,89 @@ async fn a_pod_that_differs_in_one_field_is_refused_and_the_field_is_named() -> 
     Ok(())
 }
 
+/// Another Pod that is as it must be.
+#[derive(Debug, Deserialize)]
+struct Variant {
+    name: String,
+    patch: json_patch::Patch,
+}
+
 #[tokio::test]
-async fn nobody_gets_into_a_running_pod_by_adding_a_container() -> Result<()> {
+async fn what_other_settings_and_clusters_make_of_the_pod_is_let_through() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let pod = executor_pod(&cluster).await?;
+    let variants: Vec<Variant> = serde_yaml::from_str(include_str!("admission/allowed.yaml"))?;
+    for Variant { name, patch } in variants {
+        let mut pod = pod.clone();
+        json_patch::patch(&mut pod, &patch).with_context(|| format!("variant {name}"))?;
+        let ran = dry_run(&pod, &[]).await?;
+        // A RuntimeClass of that name need not exist here; the policy was asked before that shows.
+        assert!(
+            ran.success || ran.stderr.contains("RuntimeClass"),
+            "{name}: {}",
+            ran.stderr
+        );
+    }
+    Ok(())
+}
+
+/// A change of a Pod that runs.
+#[derive(Debug, Deserialize)]
+struct Change {
+    name: String,
+    subresource: Option<String>,
+    patch: Value,
+    /// A part of what the policy says; without one it has nothing against it.
+    message: Option<String>,
+}
+
+#[tokio::test]
+async fn a_running_pod_takes_no_other_image_and_no_further_container() -> Result<()> {
     let cluster = Cluster::connect().await?;
     let execution = cluster
-        .apply("debugged", &Program::that_takes(6.0, "runs"))
+        .apply("changed", &Program::that_takes(20.0, "runs"))
         .await?;
     let pod = cluster.pod_that_printed(&execution, "runs").await?.name_any();
-    let patch = json!({"spec": {"ephemeralContainers": [{
-        "name": "debugger", "image": "codeexec.local/pause:1", "targetContainerName": "executor",
-        "securityContext": {
-            "allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    }]}})
-    .to_string();
-    let namespace = &cluster.executions_namespace;
-    let arguments = [
-        "-n",
-        namespace,
-        "patch",
-        "pod",
-        &pod,
-        "--subresource=ephemeralcontainers",
-        "--type=strategic",
-        "-p",
-        &patch,
-    ];
-    let ran = tools::run("kubectl", &arguments, "").await?;
-    assert!(
-        !ran.success && ran.stderr.contains("ephemeralContainers"),
-        "{}",
-        ran.stderr
-    );
+    let changes: Vec<Change> = serde_yaml::from_str(include_str!("admission/changes.yaml"))?;
+    let namespace = cluster.executions_namespace.as_str();
+    for Change {
+        name,
+        subresource,
+        patch,
+        message,
+    } in changes
+    {
+        let (patch, subresource) = (
+            patch.to_string(),
+            subresource.map(|name| format!("--subresource={name}")),
+        );
+        let mut arguments = vec![
+            "-n",
+            namespace,
+            "patch",
+            "pod",
+            &pod,
+            "--type=json",
+            "--dry-run=server",
+            "-o",
+            "name",
+            "-p",
+            &patch,
+        ];
+        arguments.extend(subresource.as_deref());
+        let ran = tools::run("kubectl", &arguments, "").await?;
+        match message {
+            None => assert!(ran.success, "{name}: {}", ran.stderr),
+            Some(message) => assert!(
+                !ran.success && ran.stderr.contains(&message),
+                "{name}: {}",
+                ran.stderr
+            ),
+        }
+    }
+    cluster.cancel(&execution.name_any()).await?;
     let status = cluster.end_of(&execution.name_any(), PATIENCE).await?;
-    assert_eq!(status.phase, Some(Phase::Succeeded), "{status:?}");
+    assert_eq!(status.phase, Some(Phase::Cancelled), "{status:?}");
     Ok(())
 }
 

@@ -227,7 +227,7 @@ async fn verify(cluster: &Cluster, required: &[&str]) -> Result<(bool, String)> 
         "240s",
     ];
     let ran = tools::run("helm", &arguments, "").await?;
-    let pod = format!("{}-verify-isolation", cluster.release);
+    let pod = format!("{}-verify", cluster.release);
     let log = kubectl(&["-n", &cluster.namespace, "logs", &pod]).await?;
     ensure!(
         required.iter().all(|layer| log.contains(layer)),

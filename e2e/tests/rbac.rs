@@ -93,6 +93,16 @@ async fn the_api_server_may_do_what_its_snapshot_says() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_account_that_verifies_the_isolation_may_do_what_its_snapshot_says() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let account = format!("{}-verify", cluster.release);
+    let accounts: Api<ServiceAccount> = cluster.beside_control();
+    accounts.get(&account).await?;
+    let account = format!("system:serviceaccount:{}:{account}", cluster.namespace);
+    matches_its_snapshot("verify", &cluster, &account).await
+}
+
+#[tokio::test]
 async fn the_account_of_executor_pods_may_do_nothing() -> Result<()> {
     let cluster = Cluster::connect().await?;
     let accounts: Api<ServiceAccount> = cluster.beside_executions();

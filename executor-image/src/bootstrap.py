@@ -126,20 +126,20 @@ def _rendered(error, trace):
         return None  # no memory for the module, or a __str__ that raises: the interpreter's own way copes
 
 
-def _trim(error):
-    trace = error.__traceback__
+def _trim(error, trace):
     while trace is not None and trace.tb_frame.f_globals is globals():
         trace = trace.tb_next
     hook = sys.excepthook
     # Not in the hook: the modules that this imports run eval(), at which the interpreter forgets that it has to
     # die of SIGINT after a KeyboardInterrupt.
     text = None
-    if hook is sys.__excepthook__ and not isinstance(error, SystemExit):
+    # By its type, not by what a class of the program's own says that it is.
+    if hook is sys.__excepthook__ and not issubclass(type(error), SystemExit):
         text = _rendered(error, trace)
 
     def trimmed(kind, error, _):
         sys.excepthook = hook
-        error.__traceback__ = trace
+        _with_traceback(error, trace)
         if text is None:
             hook(kind, error, trace)
         elif sys.stderr is not None:
@@ -149,6 +149,7 @@ def _trim(error):
     sys.excepthook = trimmed
 
 
+_with_traceback = BaseException.with_traceback
 _preload(sys.argv[3:])
 os.write(_control, f"R{sys.version.split()[0]}\n".encode())
 _source, _namespace = _prepare()
@@ -156,6 +157,9 @@ try:
     # Text, not bytes: a coding cookie must not make another program of it than the one that was checked.
     exec(compile(_source, "main.py", "exec", dont_inherit=True), _namespace)
 except BaseException as _error:
-    _trim(_error)
+    try:
+        _trim(_error, sys.exc_info()[2])
+    except BaseException:
+        pass  # the program's end is its own exception, whatever its classes do to those who look at it
     # From here on everything is as for any script: exit codes, threads, atexit, SIGINT.
     raise

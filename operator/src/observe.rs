@@ -52,10 +52,13 @@ pub struct Terminated {
 }
 
 impl PodView {
-    /// Keeps what ended the Pod: a later status can lack it, from a kubelet that had not heard of it yet.
+    /// Keeps what ended the Pod: a later status can lack it, from a kubelet that had not heard of it yet. That the
+    /// Pod is being deleted says less than why.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
-        self.cause = self.cause.or_else(|| before.cause.clone());
+        if matches!(self.cause, None | Some(End::PodDeleted)) {
+            self.cause = before.cause.clone().or(self.cause);
+        }
         self.failing |= before.failing && !self.ended;
         self
     }
@@ -243,6 +246,11 @@ mod tests {
         assert!(evicted.failing && !evicted.ended);
         let later = view(json!({"phase": "Running", "containerStatuses": [running]})).after(&evicted);
         assert!(later.failing && matches!(later.cause, Some(End::Evicted(_))));
+        let deleted = json!({"metadata": {"name": "exec-u", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"containers": []}, "status": {"phase": "Running", "containerStatuses": [running]}});
+        let deleted = PodView::from(&serde_json::from_value::<Pod>(deleted).expect("a Pod"));
+        assert_eq!(deleted.cause, Some(End::PodDeleted));
+        assert!(matches!(deleted.after(&later).cause, Some(End::Evicted(_))));
     }
 
     #[test]

@@ -234,10 +234,16 @@ fn conditional() -> Result<Rules, BackendError> {
         libc::SYS_tgkill,
         libc::SYS_rt_sigqueueinfo,
         libc::SYS_rt_tgsigqueueinfo,
-        libc::SYS_pidfd_open,
     ] {
         rules.insert(call, the_runner()?);
     }
+
+    // A descriptor of a thread (PIDFD_THREAD, which is O_EXCL) names one of the runner's by another number than 1.
+    let thread = u64::from(libc::O_EXCL.cast_unsigned());
+    rules.insert(
+        libc::SYS_pidfd_open,
+        vec![rule([int(0, Eq, 1)])?, rule([int(1, MaskedEq(thread), thread)])?],
+    );
 
     // Asking for the current one is fine.
     rules.insert(libc::SYS_personality, vec![rule([int(0, Ne, 0xffff_ffff)])?]);
