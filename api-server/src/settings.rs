@@ -88,6 +88,16 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_MEMORY_LIMIT_BYTES", value_name = "BYTES", help_heading = "Local backend",
           default_value = "536870912", value_parser = clap::value_parser!(u64).range(67_108_864..))]
     pub memory_limit_bytes: u64,
+
+    /// What holds a program's memory and processes: a cgroup of its own where one can be had, or the runner only
+    #[arg(
+        long,
+        env = "CODEEXEC_CGROUP",
+        value_enum,
+        help_heading = "Local backend",
+        default_value = "auto"
+    )]
+    pub cgroup: CgroupUse,
 }
 
 /// What runs the programs.
@@ -97,6 +107,15 @@ pub enum BackendKind {
     Kubernetes,
     /// Processes of this machine, in bubblewrap
     Local,
+}
+
+/// Whether programs get cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupUse {
+    /// Where the kernel gives some to this process
+    Auto,
+    /// Never
+    Off,
 }
 
 /// How log lines look.
@@ -234,6 +253,7 @@ mod tests {
             ("--kube-timeout-ms", "1"),
             ("--max-concurrent", "0"),
             ("--memory-limit-bytes", "1"),
+            ("--cgroup", "v2"),
             ("--log-level", "info,=="),
             ("--log-format", "xml"),
         ] {

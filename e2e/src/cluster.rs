@@ -301,7 +301,8 @@ pub fn record_of(answer: &Value) -> Result<&str> {
         .with_context(|| format!("an answer without an id: {answer}"))
 }
 
-async fn read(response: reqwest::Response) -> Result<Answer> {
+/// Reads an answer to its end.
+pub(crate) async fn read(response: reqwest::Response) -> Result<Answer> {
     let status = response.status().as_u16();
     let retry_after = response
         .headers()

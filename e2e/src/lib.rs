@@ -8,12 +8,14 @@
 //!   Witness    reads the logs of all executor Pods and counts which of them started a program
 //!   operator   who leads, where its process is, how it is brought back after a test hurt it
 //!   bench      samples, floors and the report of `make bench`
+//!   hostile    runs the hostile programs of `suite/`, wherever programs run
 //! ```
 //!
 //! The tests themselves stand in `tests/`, one concern a file. `e2e/run` makes the cluster they need.
 
 pub mod bench;
 pub mod cluster;
+pub mod hostile;
 pub mod operator;
 pub mod program;
 pub mod tools;

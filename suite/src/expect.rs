@@ -40,10 +40,10 @@ pub struct Expect {
     pub outcomes: Vec<Outcome>,
     /// One of these; where there is none, any that a program can cause.
     pub reasons: Vec<Reason>,
-    /// Its exit code.
-    pub exit: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
+    /// One of these exit codes.
+    pub exit: Vec<i32>,
+    /// Ended by one of these signals.
+    pub signal: Vec<i32>,
     /// The whole of its standard output.
     pub stdout: Option<String>,
     /// Parts of its standard output.
@@ -85,18 +85,14 @@ pub fn complaints(program: &Program, observed: &Observed) -> Vec<String> {
         all.push(format!("outcome: wanted {wanted}, found {}", told(observed)));
     }
     all.extend(wrong_reason(expect, observed));
-    let mut number = |name: &str, wanted: Option<i32>, found: Option<i32>| {
-        if wanted.is_some() && wanted != found {
-            let shown = |value: Option<i32>| value.map_or("none".to_owned(), |value| value.to_string());
-            all.push(format!(
-                "{name}: wanted {}, found {}",
-                shown(wanted),
-                shown(found)
-            ));
+    let mut number = |name: &str, wanted: &[i32], found: Option<i32>| {
+        if !wanted.is_empty() && !found.is_some_and(|found| wanted.contains(&found)) {
+            let found = found.map_or("none".to_owned(), |found| found.to_string());
+            all.push(format!("{name}: wanted {}, found {found}", words(wanted)));
         }
     };
-    number("exit code", expect.exit, observed.exit_code);
-    number("signal", expect.signal, observed.signal);
+    number("exit code", &expect.exit, observed.exit_code);
+    number("signal", &expect.signal, observed.signal);
     if let Some(wanted) = expect
         .stdout
         .as_ref()
@@ -159,8 +155,8 @@ fn wrong_reason(expect: &Expect, observed: &Observed) -> Option<String> {
     (!is_wanted).then(|| format!("reason: wanted {}, found {found}", wanted.join(" or ")))
 }
 
-fn words(outcomes: &[Outcome]) -> String {
-    let words: Vec<String> = outcomes.iter().map(ToString::to_string).collect();
+fn words(wanted: &[impl ToString]) -> String {
+    let words: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     words.join(" or ")
 }
 
@@ -262,7 +258,7 @@ mod tests {
     fn what_is_as_it_must_be_is_no_complaint() {
         let strict = Expect {
             reasons: vec![Reason::OutOfMemory, Reason::NonZeroExit],
-            exit: Some(1),
+            exit: vec![0, 1],
             stdout: Some("out\n".to_owned()),
             stdout_has: vec!["ut".to_owned()],
             stdout_lacks: vec!["in".to_owned()],
@@ -286,8 +282,8 @@ mod tests {
         );
         let expect = Expect {
             reasons: vec![Reason::Signaled],
-            exit: Some(2),
-            signal: Some(9),
+            exit: vec![2, 3],
+            signal: vec![9],
             stdout_has: vec!["no".to_owned()],
             stdout_lacks: vec!["ut".to_owned()],
             stderr_has: vec!["yes".to_owned()],
@@ -298,7 +294,7 @@ mod tests {
             complaints_of(expect, &observed()),
             [
                 "reason: wanted Signaled, found NonZeroExit",
-                "exit code: wanted 2, found 1",
+                "exit code: wanted 2 or 3, found 1",
                 "signal: wanted 9, found none",
                 "stdout: wanted \"no\" in it, found \"out\\n\"",
                 "stderr: wanted \"yes\" in it, found \"Traceback\\nValueError: x\\n\"",

@@ -56,6 +56,8 @@ struct Written {
     #[serde(default)]
     needs: Vec<String>,
     only: Option<Vec<Target>>,
+    #[serde(default)]
+    alone: bool,
     stdin: Option<String>,
     #[serde(default)]
     args: Vec<String>,
@@ -80,8 +82,10 @@ struct WrittenExpect {
     outcome: OneOrMany<Outcome>,
     #[serde(default)]
     reason: OneOrMany<Reason>,
-    exit: Option<i32>,
-    signal: Option<i32>,
+    #[serde(default)]
+    exit: OneOrMany<i32>,
+    #[serde(default)]
+    signal: OneOrMany<i32>,
     stdout: Option<String>,
     #[serde(default)]
     stdout_has: OneOrMany<String>,
@@ -163,6 +167,7 @@ fn program(group: Group, written: Written) -> Program {
         timeout_seconds: written.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS),
         needs: written.needs,
         only: written.only,
+        alone: written.alone,
         stdin: written.stdin,
         args: written.args,
         env: written.env.into_iter().collect(),
@@ -174,8 +179,8 @@ fn program(group: Group, written: Written) -> Program {
         expect: Expect {
             outcomes: expect.outcome.0,
             reasons: expect.reason.0,
-            exit: expect.exit,
-            signal: expect.signal,
+            exit: expect.exit.0,
+            signal: expect.signal.0,
             stdout: expect.stdout,
             stdout_has: expect.stdout_has.0,
             stdout_lacks: expect.stdout_lacks.0,

@@ -118,6 +118,8 @@ pub struct Program {
     pub needs: Vec<String>,
     /// The targets it makes sense on; all unless given.
     pub only: Option<Vec<Target>>,
+    /// Whether what it tries is only forbidden to a program's first process, on its own.
+    pub alone: bool,
     /// What it reads.
     pub stdin: Option<String>,
     /// Its arguments.
@@ -148,6 +150,7 @@ impl Program {
             timeout_seconds,
             needs: Vec::new(),
             only: None,
+            alone: false,
             stdin: None,
             args: Vec::new(),
             env: Vec::new(),

@@ -12,11 +12,19 @@ use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, SimplexStream, WriteHalf};
 use tokio::process::Command;
 
+use super::BenchNamespace;
 use crate::cluster::PATIENCE;
 use crate::{Cluster, Program, unique, wait_until};
 
 /// Between two tries to attach to a Pod that is starting.
 const RETRY: Duration = Duration::from_millis(15);
+
+/// What the programs here run.
+const PRINT: &str = "print(1)";
+
+/// Prints 1 only in a user namespace other than the node's.
+const PRINT_IF_OWN_USERS: &str =
+    "print(int(open('/proc/self/uid_map').read().split() != ['0', '0', '4294967295']))";
 
 /// Reads a line of code and runs it: an attached stream replays nothing, so that output must wait for its reader.
 const ONE_LINE: &str = "exec(input())";
@@ -28,25 +36,46 @@ const MANY_LINES: &str = "while True: exec(input(), {})";
 #[derive(Clone)]
 pub struct PodFloor {
     pods: Api<Pod>,
+    executors: Api<Pod>,
     spec: PodSpec,
 }
 
 impl PodFloor {
-    /// Takes the spec from a Pod that the operator made.
+    /// Takes the spec from a Pod that the operator made, for Pods in the benchmark's own namespace.
     ///
     /// # Errors
     /// When it makes none.
-    pub async fn like_the_operators(cluster: &Cluster) -> Result<Self> {
+    pub async fn like_the_operators(cluster: &Cluster, namespace: &BenchNamespace) -> Result<Self> {
         let execution = cluster.apply("floor", &Program::that_takes(2.0, "runs")).await?;
         let pod = cluster.pod_that_printed(&execution, "runs").await?;
         let mut spec = pod.spec.context("a Pod without a spec")?;
         spec.node_name = None;
         spec.active_deadline_seconds = Some(600);
         cluster.end_of(&execution.name_any(), PATIENCE).await?;
+        namespace.admit(cluster, &spec).await?;
         Ok(Self {
-            pods: cluster.executors(),
+            pods: namespace.pods(),
+            executors: cluster.executors(),
             spec,
         })
+    }
+
+    /// The same, in a user namespace of its own or in the node's, wherever the operator's are.
+    #[must_use]
+    pub fn with_own_users(&self, own: bool) -> Self {
+        let mut floor = self.clone();
+        floor.spec.host_users = own.then_some(false);
+        floor
+    }
+
+    /// The same without its RuntimeClass; nothing where it has none anyway.
+    #[must_use]
+    pub fn without_runtime_class(&self) -> Option<Self> {
+        let mut floor = self.clone();
+        floor.spec.runtime_class_name.take()?;
+        // The class brought it, and without one it is refused.
+        floor.spec.overhead = None;
+        Some(floor)
     }
 
     async fn create(&self, code: &str) -> Result<String> {
@@ -75,7 +104,9 @@ impl PodFloor {
         loop {
             match self.pods.attach(name, &params).await {
                 Ok(process) => return Stream::of(process),
-                Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
+                Err(error) if began.elapsed() > PATIENCE => {
+                    return Err(error).context("failed to attach to its Pod");
+                }
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
         }
@@ -95,10 +126,21 @@ impl PodFloor {
     pub async fn sample(&self) -> Result<Duration> {
         let began = Instant::now();
         let name = self.create(ONE_LINE).await?;
-        self.attach(&name).await?.exchange().await?;
+        self.attach(&name).await?.exchange(PRINT).await?;
         let took = began.elapsed();
         self.remove(&name).await?;
         Ok(took)
+    }
+
+    /// Starts one Pod with users of its own, and sees whether it has them: a cluster may ignore the wish.
+    ///
+    /// # Errors
+    /// When it does not start within a minute, or has not.
+    pub async fn try_own_users(&self) -> Result<()> {
+        let name = self.create(ONE_LINE).await?;
+        let tried = async { self.attach(&name).await?.exchange(PRINT_IF_OWN_USERS).await }.await;
+        self.remove(&name).await?;
+        tried
     }
 
     /// Waits until no Pod is left of earlier samples, so that the end of one does not slow the next.
@@ -107,13 +149,16 @@ impl PodFloor {
     /// When one stays.
     pub async fn settle(&self, keep: &AttachedFloor) -> Result<()> {
         wait_until("the Pods of earlier samples are gone", PATIENCE, async || {
-            let pods = self.pods.list_metadata(&ListParams::default()).await?;
-            let is_idle_in_a_pool = |labels: &std::collections::BTreeMap<String, String>| {
+            let ours = self.pods.list_metadata(&ListParams::default()).await?;
+            if ours.iter().any(|pod| pod.name_any() != keep.name) {
+                return Ok(None);
+            }
+            // Idle ones of a pool stay.
+            let executors = self.executors.list_metadata(&ListParams::default()).await?;
+            let gone = executors.iter().all(|pod| {
+                let labels = pod.labels();
                 labels.contains_key(LABEL_MANAGED_BY) && !labels.contains_key(LABEL_EXECUTION)
-            };
-            let gone = pods
-                .iter()
-                .all(|pod| pod.name_any() == keep.name || is_idle_in_a_pool(pod.labels()));
+            });
             Ok(gone.then_some(()))
         })
         .await
@@ -135,7 +180,7 @@ impl AttachedFloor {
     pub async fn start(floor: &PodFloor) -> Result<Self> {
         let name = floor.create(MANY_LINES).await?;
         let mut stream = floor.attach(&name).await?;
-        stream.exchange().await?;
+        stream.exchange(PRINT).await?;
         Ok(Self {
             floor: floor.clone(),
             name,
@@ -149,7 +194,7 @@ impl AttachedFloor {
     /// When it prints something else, or nothing.
     pub async fn sample(&mut self) -> Result<Duration> {
         let began = Instant::now();
-        self.stream.exchange().await?;
+        self.stream.exchange(PRINT).await?;
         Ok(began.elapsed())
     }
 
@@ -180,9 +225,10 @@ impl Stream {
         })
     }
 
-    /// Writes a line of code and reads the line it prints.
-    async fn exchange(&mut self) -> Result<()> {
-        self.input.write_all(b"print(1)\n").await?;
+    /// Writes a line of code and reads the 1 that it prints.
+    async fn exchange(&mut self, line: &str) -> Result<()> {
+        self.input.write_all(line.as_bytes()).await?;
+        self.input.write_all(b"\n").await?;
         self.input.flush().await?;
         let mut line = [0; 2];
         let read = self.output.read_exact(&mut line);

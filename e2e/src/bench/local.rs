@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::wait_until;
+use crate::{Answer, cluster, wait_until};
 
 /// Ends with its owner.
 #[derive(Debug)]
@@ -25,10 +25,23 @@ impl LocalServer {
     /// # Errors
     /// When it does not answer within 20 s.
     pub async fn start(target: &Path, python: &Path) -> Result<Self> {
+        let release = target.join("release");
+        Self::start_with(
+            &release.join("codeexec-api"),
+            &release.join("codeexec-runner"),
+            python,
+        )
+        .await
+    }
+
+    /// Starts this server with this runner and this interpreter.
+    ///
+    /// # Errors
+    /// When it does not answer within 20 s.
+    pub async fn start_with(program: &Path, runner: &Path, python: &Path) -> Result<Self> {
         // Another process could take the port in between; then the server says so and ends.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let program = target.join("release/codeexec-api");
-        let process = Command::new(&program)
+        let process = Command::new(program)
             .args([
                 "--backend",
                 "local",
@@ -39,6 +52,8 @@ impl LocalServer {
                 "--python",
             ])
             .arg(python)
+            .arg("--runner")
+            .arg(runner)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -67,6 +82,20 @@ impl LocalServer {
         Ok(())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.process.id().and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    /// Sends `body` to `POST /api/execute`.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub async fn post(&self, body: &Value) -> Result<Answer> {
+        cluster::read(self.http.post(&self.url).json(body).send().await?).await
+    }
+
     /// From the request to its answer.
     ///
     /// # Errors
@@ -74,7 +103,7 @@ impl LocalServer {
     pub async fn sample(&self) -> Result<Duration> {
         let body = json!({"code": "print(1)", "language": "python"});
         let began = Instant::now();
-        let answer: Value = self.http.post(&self.url).json(&body).send().await?.json().await?;
+        let answer = self.post(&body).await?.ok()?;
         let took = began.elapsed();
         ensure!(answer["output"] == "1\n", "{answer}");
         Ok(took)

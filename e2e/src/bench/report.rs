@@ -1,7 +1,7 @@
 //! From samples to the table and the report.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl Samples {
 }
 
 fn round(ms: f64) -> f64 {
-    (ms * 10.0).round() / 10.0
+    (ms * 100.0).round() / 100.0
 }
 
 /// What the report says of one kind.
@@ -58,18 +58,83 @@ pub struct Summary {
     n: usize,
 }
 
+/// What the runner's own layers add to the median, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct IsolationOverhead {
+    /// To a runner that is started with its request.
+    cold: f64,
+    /// To one that waits for it.
+    warm: f64,
+}
+
+/// What something adds to the median of a Pod's start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum PodCost {
+    /// So many milliseconds.
+    Ms(f64),
+    /// No such Pod starts here; why.
+    Unavailable(String),
+}
+
+impl fmt::Display for PodCost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ms(ms) => write!(formatter, "{ms:.2}"),
+            Self::Unavailable(why) => formatter.write_str(why),
+        }
+    }
+}
+
 /// Everything measured.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// By kind.
     #[serde(flatten)]
     pub times: BTreeMap<&'static str, Summary>,
+    /// The kinds `layers` and `bare` compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation_overhead_ms: Option<IsolationOverhead>,
+    /// A Pod in a user namespace of its own compared with one in the node's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_user_namespace_ms: Option<PodCost>,
+    /// A Pod with the pool's RuntimeClass compared with one without; nothing where the pool has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_runtime_class_ms: Option<PodCost>,
     /// What each process takes beside its finished executions; empty where the cluster runs elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Footprint>,
 }
 
 impl Report {
+    /// How much longer the median of one kind is than that of another, in milliseconds.
+    #[must_use]
+    pub fn difference(&self, of: &str, to: &str) -> Option<f64> {
+        Some(round(self.times.get(of)?.p50_ms - self.times.get(to)?.p50_ms))
+    }
+
+    /// Compares the kinds of runners, once they are in the report.
+    pub fn compare_isolation(&mut self) {
+        let cold = self.difference("layers.cold", "bare.cold");
+        let warm = self.difference("layers.warm", "bare.warm");
+        self.isolation_overhead_ms = cold
+            .zip(warm)
+            .map(|(cold, warm)| IsolationOverhead { cold, warm });
+    }
+
+    /// The overhead of the layers and what it should be at most.
+    fn isolation(&self) -> impl Iterator<Item = String> {
+        let line = |kind, ms, target| {
+            let verdict = if ms <= target { "met" } else { "MISSED" };
+            format!("layers.{kind} - bare.{kind} = {ms:.2} ms (target {target}: {verdict})")
+        };
+        self.isolation_overhead_ms
+            .into_iter()
+            .flat_map(move |IsolationOverhead { cold, warm }| {
+                [line("cold", cold, 10.0), line("warm", warm, 2.0)]
+            })
+    }
+
     /// A ratio of two medians and what it should be at most.
     fn ratio(&self, of: &str, to: &str, target: f64) -> Option<String> {
         let (of_ms, to_ms) = (self.times.get(of)?.p50_ms, self.times.get(to)?.p50_ms);
@@ -84,7 +149,7 @@ impl Report {
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text = format!("{:<16}{:>9}{:>9}{:>9}{:>6}\n", "ms", "p50", "p90", "p99", "n");
+        let mut text = format!("{:<18}{:>9}{:>9}{:>9}{:>6}\n", "ms", "p50", "p90", "p99", "n");
         for (
             kind,
             Summary {
@@ -96,14 +161,23 @@ impl Report {
         ) in &self.times
         {
             // Writing to a String can't fail.
-            let _ = writeln!(text, "{kind:<16}{p50_ms:>9.1}{p90_ms:>9.1}{p99_ms:>9.1}{n:>6}");
+            let _ = writeln!(text, "{kind:<18}{p50_ms:>9.2}{p90_ms:>9.2}{p99_ms:>9.2}{n:>6}");
         }
         let ratios = [
             self.ratio("cold", "floor.pod", 1.3),
             self.ratio("local", "floor.python", 3.0),
         ];
-        for ratio in ratios.into_iter().flatten() {
-            let _ = writeln!(text, "{ratio}");
+        for line in ratios.into_iter().flatten().chain(self.isolation()) {
+            let _ = writeln!(text, "{line}");
+        }
+        let pods = [
+            ("pod_user_namespace_ms", &self.pod_user_namespace_ms),
+            ("pod_runtime_class_ms", &self.pod_runtime_class_ms),
+        ];
+        for (name, cost) in pods {
+            if let Some(cost) = cost {
+                let _ = writeln!(text, "{name}: {cost}");
+            }
         }
         for footprint in &self.idle {
             let _ = writeln!(text, "{footprint}");
@@ -147,6 +221,37 @@ mod tests {
                 .contains("cold / floor.pod = 1.25 (target 1.3: met)"),
             "{}",
             report.table()
+        );
+    }
+
+    #[test]
+    fn what_the_layers_cost_is_the_difference_of_medians_beside_its_target() {
+        let mut report = Report::default();
+        for (kind, ms) in [
+            ("layers.cold", 50),
+            ("bare.cold", 47),
+            ("layers.warm", 5),
+            ("bare.warm", 2),
+        ] {
+            report.times.insert(kind, samples([ms]).summary());
+        }
+        report.compare_isolation();
+        report.pod_user_namespace_ms = Some(PodCost::Unavailable("not available here: no".to_owned()));
+        let json = serde_json::to_value(&report).expect("a report is plain data");
+        assert_eq!(
+            json["isolation_overhead_ms"],
+            serde_json::json!({"cold": 3.0, "warm": 3.0})
+        );
+        assert_eq!(json["pod_user_namespace_ms"], "not available here: no");
+        assert_eq!(json.get("pod_runtime_class_ms"), None);
+        let table = report.table();
+        assert!(
+            table.contains("layers.cold - bare.cold = 3.00 ms (target 10: met)"),
+            "{table}"
+        );
+        assert!(
+            table.contains("layers.warm - bare.warm = 3.00 ms (target 2: MISSED)"),
+            "{table}"
         );
     }
 }

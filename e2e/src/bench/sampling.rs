@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use codeexec_crds::ExecutorPoolSpec;
 
-use super::{AttachedFloor, LocalServer, PodFloor, Report, Samples, python_floor};
+use super::{AttachedFloor, BenchNamespace, LocalServer, PodCost, PodFloor, Report, Samples, python_floor};
 use crate::{Cluster, Program};
 
 /// Samples before the counted ones: connections, caches, the operator's own start.
 const WARM_UP: usize = 3;
+
+/// Fewest samples of each kind of Pod where two are compared.
+const COMPARISONS_MIN: usize = 10;
 
 /// Takes `samples` of each kind and puts them into the report. `target` is cargo's target folder, with the
 /// release build and the Python environment of local mode.
@@ -19,6 +22,18 @@ const WARM_UP: usize = 3;
 /// When a program does not end as it should.
 pub async fn take_samples(
     cluster: &Cluster,
+    target: &Path,
+    samples: usize,
+    report: &mut Report,
+) -> Result<()> {
+    let namespace = BenchNamespace::make(cluster).await?;
+    let taken = take_in(cluster, &namespace, target, samples, report).await;
+    taken.and(namespace.remove().await)
+}
+
+async fn take_in(
+    cluster: &Cluster,
+    namespace: &BenchNamespace,
     target: &Path,
     samples: usize,
     report: &mut Report,
@@ -33,7 +48,7 @@ pub async fn take_samples(
     let program = Program::new("print(1)").pool(&pool);
     let python = target.join("python/bin/python3");
     let local = LocalServer::start(target, &python).await?;
-    let floor = PodFloor::like_the_operators(cluster).await?;
+    let floor = PodFloor::like_the_operators(cluster, namespace).await?;
     let mut attached = AttachedFloor::start(&floor).await?;
 
     let kinds = ["cold", "local", "floor.pod", "floor.attached", "floor.python"];
@@ -64,6 +79,50 @@ pub async fn take_samples(
     report
         .times
         .extend(kinds.into_iter().zip(taken.iter().map(Samples::summary)));
+    let comparisons = samples.div_ceil(3).max(COMPARISONS_MIN);
+    report.pod_user_namespace_ms = Some(user_namespace(&floor, &attached, comparisons, report).await?);
+    if let Some(plain) = floor.without_runtime_class() {
+        let kinds = ["floor.runtime", "floor.plain"];
+        report.pod_runtime_class_ms =
+            compare(kinds, [&floor, &plain], &attached, comparisons, report).await?;
+    }
     attached.stop().await?;
     cluster.remove_pool(&pool).await
+}
+
+/// What a user namespace adds to a Pod, where there are any.
+async fn user_namespace(
+    floor: &PodFloor,
+    keep: &AttachedFloor,
+    samples: usize,
+    report: &mut Report,
+) -> Result<PodCost> {
+    let (own, node) = (floor.with_own_users(true), floor.with_own_users(false));
+    if let Err(why) = own.try_own_users().await {
+        return Ok(PodCost::Unavailable(format!("not available here: {why:#}")));
+    }
+    let kinds = ["floor.userns", "floor.hostns"];
+    let cost = compare(kinds, [&own, &node], keep, samples, report).await?;
+    cost.context("both kinds were just taken")
+}
+
+/// Takes samples of two floors in turn; what the first takes more than the second.
+async fn compare(
+    kinds: [&'static str; 2],
+    floors: [&PodFloor; 2],
+    keep: &AttachedFloor,
+    samples: usize,
+    report: &mut Report,
+) -> Result<Option<PodCost>> {
+    let mut taken = [const { Samples::new() }; 2];
+    for _ in 0..samples {
+        for (samples, floor) in taken.iter_mut().zip(floors) {
+            floor.settle(keep).await?;
+            samples.push(floor.sample().await?);
+        }
+    }
+    report
+        .times
+        .extend(kinds.into_iter().zip(taken.iter().map(Samples::summary)));
+    Ok(report.difference(kinds[0], kinds[1]).map(PodCost::Ms))
 }

@@ -1,7 +1,8 @@
 //! `make bench`: prints the table and writes `target/bench/report.json`.
 //!
 //! `BENCH_SAMPLES` is the number of samples of each kind (60), `BENCH_FINISHED` the number of finished
-//! executions beside which memory and CPU are measured (1000; 0 leaves that out).
+//! executions beside which memory and CPU are measured (1000; 0 leaves that out). `BENCH_ONLY=isolation` needs
+//! no cluster: it measures the runner's own layers, and writes `target/bench/isolation.json` instead.
 
 // Its table is what it is for.
 #![allow(clippy::print_stdout)]
@@ -9,7 +10,7 @@
 use std::path::Path;
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use codeexec_e2e::Cluster;
 use codeexec_e2e::bench::{Report, take_samples, with_finished_executions};
 
@@ -19,11 +20,20 @@ async fn main() -> Result<()> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../target")
         .canonicalize()?;
-    let cluster = Cluster::connect().await?;
     let mut report = Report::default();
+    match env::var("BENCH_ONLY") {
+        Ok(part) if part == "isolation" => {
+            measure_layers(&target, samples, &mut report).await?;
+            return show(&report, &target.join("bench/isolation.json"));
+        }
+        Ok(part) => bail!("BENCH_ONLY must be isolation, not {part}"),
+        Err(_) => {}
+    }
 
+    let cluster = Cluster::connect().await?;
     println!("{samples} samples of each kind, in turn");
     take_samples(&cluster, &target, samples, &mut report).await?;
+    measure_layers(&target, samples, &mut report).await?;
     let finished = setting("BENCH_FINISHED", 1000)?;
     if finished > 0 {
         println!("memory and CPU beside {finished} finished executions");
@@ -33,10 +43,24 @@ async fn main() -> Result<()> {
         }
     }
 
+    show(&report, &target.join("bench/report.json"))
+}
+
+#[cfg(target_os = "linux")]
+async fn measure_layers(target: &Path, samples: usize, report: &mut Report) -> Result<()> {
+    println!("the runner with its own layers and without");
+    codeexec_e2e::bench::measure_isolation(&target.join("release/codeexec-runner"), samples, report).await
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn measure_layers(_: &Path, _: usize, _: &mut Report) -> Result<()> {
+    bail!("only Linux has the runner's layers")
+}
+
+fn show(report: &Report, file: &Path) -> Result<()> {
     print!("\n{}", report.table());
-    let file = target.join("bench/report.json");
     fs::create_dir_all(file.parent().context("a folder")?)?;
-    fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
+    fs::write(file, serde_json::to_string_pretty(report)? + "\n")?;
     println!("{}", file.display());
     Ok(())
 }

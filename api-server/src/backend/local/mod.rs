@@ -6,6 +6,7 @@
 //!      └───────────────── outcome ◀── transcript ◀────────────┘
 //! ```
 
+mod cgroup;
 mod checks;
 mod python;
 mod queue;
@@ -16,15 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codeexec_crds::CodeExecutionStatus;
+use codeexec_runner::frames::Ready;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use self::cgroup::{Cgroups, NoCgroup};
 use self::checks::Missing;
 use self::queue::Queue;
 use self::sandbox::Sandbox;
 use self::session::Session;
 use super::{Backend, BackendError, Job};
-use crate::settings::Settings;
+use crate::settings::{CgroupUse, Settings};
 
 /// How long the first sandbox may take to come up.
 const FIRST_START: Duration = Duration::from_secs(30);
@@ -52,6 +55,8 @@ fn lines(missing: &[Missing]) -> String {
 #[derive(Debug)]
 pub struct LocalBackend {
     sandbox: Arc<Sandbox>,
+    /// What holds the programs' memory; `None` where the runner does.
+    cgroups: Option<Cgroups>,
     queue: Queue,
 }
 
@@ -66,8 +71,14 @@ impl LocalBackend {
             python,
             missing_packages,
         } = checks::check(settings).await.map_err(LocalError::Missing)?;
-        let first = Session::start(&sandbox).map_err(|error| LocalError::Runner(error.to_string()))?;
-        let report = first.report(FIRST_START).await.map_err(LocalError::Runner)?;
+        let (cgroups, report) = match in_cgroup(settings, &sandbox).await {
+            Ok((cgroups, report)) => (Ok(cgroups), report),
+            // Once more: what does not start without one either is told as what it is.
+            Err(reason) => {
+                let report = first_start(&sandbox, None).await;
+                (Err(reason), report.map_err(LocalError::Runner)?)
+            }
+        };
         if !missing_packages.is_empty() {
             let packages = missing_packages.join(", ");
             tracing::warn!(
@@ -84,12 +95,19 @@ impl LocalBackend {
             user_namespace = isolation.user_namespace,
             "programs run on this machine, each in a sandbox of its own",
         );
+        let held_by = match &cgroups {
+            Ok(cgroups) => format!("a cgroup ({}) of each program's own", cgroups.version()),
+            Err(reason) => format!(
+                "the runner, which adds up what a program's processes use and ends them at the limit, because {reason}"
+            ),
+        };
         tracing::info!(
             memory_limit_bytes = settings.memory_limit_bytes,
-            "memory is held by the runner, which adds up what a program's processes use and ends them at the limit",
+            "memory is held by {held_by}",
         );
         Ok(Self {
             sandbox: Arc::new(sandbox),
+            cgroups: cgroups.ok(),
             queue: Queue::new(settings.max_concurrent(), settings.queue_timeout()),
         })
     }
@@ -98,8 +116,9 @@ impl LocalBackend {
         let came = Instant::now();
         let turn = self.queue.turn().await?;
         let queued = came.elapsed();
-        let mut session = Session::start(&self.sandbox).map_err(|error| {
-            tracing::error!(id = %job.id, %error, "failed to start bwrap");
+        let session = Session::start(&self.sandbox, self.cgroups.as_ref()).await;
+        let mut session = session.map_err(|error| {
+            tracing::error!(id = %job.id, %error, "failed to start a sandbox");
             BackendError::Unavailable
         })?;
         let status = session.run(&job, queued).await;
@@ -110,6 +129,25 @@ impl LocalBackend {
         });
         Ok(status)
     }
+}
+
+/// Starts the runner once, in a cgroup of its own.
+async fn in_cgroup(settings: &Settings, sandbox: &Sandbox) -> Result<(Cgroups, Ready), NoCgroup> {
+    if settings.cgroup == CgroupUse::Off {
+        return Err(NoCgroup::Off);
+    }
+    let cgroups = Cgroups::find(settings.memory_limit_bytes)?;
+    // What the first program would be refused is no cgroup to rely on.
+    let report = first_start(sandbox, Some(&cgroups)).await;
+    Ok((cgroups, report.map_err(NoCgroup::Runner)?))
+}
+
+async fn first_start(sandbox: &Sandbox, cgroups: Option<&Cgroups>) -> Result<Ready, String> {
+    let session = Session::start(sandbox, cgroups).await;
+    let mut session = session.map_err(|error| error.to_string())?;
+    let report = session.report(FIRST_START).await;
+    session.end().await;
+    report
 }
 
 impl Backend for LocalBackend {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::cgroup::Cgroup;
 use super::python::Python;
 
 /// Size of each of the folders that a program may write to, in bytes. They are memory.
@@ -48,6 +49,7 @@ pub struct Sandbox {
     /// Its arguments, up to and without the command.
     arguments: Vec<OsString>,
     runner: Vec<OsString>,
+    memory_limit: u64,
     python: PathBuf,
 }
 
@@ -64,8 +66,6 @@ impl Sandbox {
             &mut arguments,
             &["--ro-bind".as_ref(), runner.as_os_str(), RUNNER.as_ref()],
         );
-        // Last, when everything has been put into it. The program's own folders are mounts of their own.
-        push(&mut arguments, &["--remount-ro".as_ref(), "/".as_ref()]);
         Self {
             bwrap,
             arguments,
@@ -75,19 +75,33 @@ impl Sandbox {
                 python.executable.clone().into(),
                 "--workdir".into(),
                 "/code".into(),
-                "--memory-limit-bytes".into(),
-                memory_limit.to_string().into(),
                 "--termination-log".into(),
                 "/dev/null".into(),
             ],
+            memory_limit,
             python: python.executable.clone(),
         }
     }
 
-    /// bwrap's arguments that start the runner.
+    /// bwrap's arguments that start the runner. Without a cgroup it is the runner that holds the program's memory.
     #[must_use]
-    pub fn runner(&self) -> Vec<OsString> {
-        self.command(&self.runner)
+    pub fn runner(&self, cgroup: Option<&Cgroup>) -> Vec<OsString> {
+        let (mut binds, mut command) = (Vec::new(), self.runner.clone());
+        match cgroup.map(Cgroup::counters) {
+            // The runner reads the limit and the kernel's count there.
+            Some((folder, inside)) => push(
+                &mut binds,
+                &["--ro-bind".as_ref(), folder.as_os_str(), inside.as_ref()],
+            ),
+            None => push(
+                &mut command,
+                &[
+                    "--memory-limit-bytes".as_ref(),
+                    self.memory_limit.to_string().as_ref(),
+                ],
+            ),
+        }
+        self.command(&binds, &command)
     }
 
     /// bwrap's arguments that start the interpreter, with arguments of its own.
@@ -95,17 +109,14 @@ impl Sandbox {
     pub fn python(&self, arguments: &[&str]) -> Vec<OsString> {
         let own = arguments.iter().map(OsString::from);
         let command: Vec<OsString> = std::iter::once(self.python.clone().into()).chain(own).collect();
-        self.command(&command)
+        self.command(&[], &command)
     }
 
-    fn command(&self, command: &[OsString]) -> Vec<OsString> {
-        let separator = OsString::from("--");
-        self.arguments
-            .iter()
-            .chain([&separator])
-            .chain(command)
-            .cloned()
-            .collect()
+    fn command(&self, binds: &[OsString], command: &[OsString]) -> Vec<OsString> {
+        // Last, when everything has been put into it. The program's own folders are mounts of their own.
+        let last = ["--remount-ro", "/", "--"].map(OsString::from);
+        let all = self.arguments.iter().chain(binds).chain(&last).chain(command);
+        all.cloned().collect()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::cgroup::{Cgroup, Cgroups};
 use super::sandbox::Sandbox;
 use crate::backend::Job;
 
@@ -35,6 +36,8 @@ pub struct Session {
     stdout: ChildStdout,
     stderr: ChildStderr,
     began: Instant,
+    /// After the processes in it: it goes when they have gone.
+    cgroup: Option<Cgroup>,
 }
 
 /// When what happened.
@@ -47,14 +50,19 @@ struct Moments {
 }
 
 impl Session {
-    /// Starts bwrap and in it the runner.
+    /// Starts bwrap and in it the runner, where there are cgroups with one of its own.
     ///
     /// # Errors
-    /// When no process can be started.
-    pub fn start(sandbox: &Sandbox) -> io::Result<Self> {
+    /// When no process can be started, or no cgroup made.
+    pub async fn start(sandbox: &Sandbox, cgroups: Option<&Cgroups>) -> io::Result<Self> {
+        let began = Instant::now();
+        let cgroup = match cgroups {
+            Some(cgroups) => Some(cgroups.make().await.map_err(io::Error::other)?),
+            None => None,
+        };
         let mut command = Command::new(&sandbox.bwrap);
         command
-            .args(sandbox.runner())
+            .args(sandbox.runner(cgroup.as_ref()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -69,26 +77,32 @@ impl Session {
             stdout: child.stdout.take().ok_or_else(missing)?,
             stderr: child.stderr.take().ok_or_else(missing)?,
             child,
-            began: Instant::now(),
+            began,
+            cgroup,
         })
     }
 
     /// Waits for the runner's report, without running anything.
     ///
     /// # Errors
-    /// What the runner, or bwrap, said instead.
-    pub async fn report(mut self, patience: Duration) -> Result<Ready, String> {
+    /// What the runner, or bwrap, said instead, or what is wrong with the cgroup.
+    pub async fn report(&mut self, patience: Duration) -> Result<Ready, String> {
         let (mut transcript, mut moments) = (Transcript::new(""), Moments::default());
+        let entered = enter(self.cgroup.as_ref(), self.child.id()).await;
+        entered.map_err(|error| error.to_string())?;
         let ready = read(&mut self.stdout, &mut transcript, &mut moments, |moments, _| {
             moments.report.is_some()
         });
-        match timeout(patience, ready).await {
-            Ok(_) => match moments.report {
-                Some(report) => Ok(report),
-                None => Err(diagnostics(&mut self.stderr).await),
-            },
-            Err(_) => Err(format!("it was not ready within {} s", patience.as_secs())),
+        if timeout(patience, ready).await.is_err() {
+            return Err(format!("it was not ready within {} s", patience.as_secs()));
         }
+        let Some(report) = moments.report else {
+            return Err(diagnostics(&mut self.stderr).await);
+        };
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.check().map_err(|error| error.to_string())?;
+        }
+        Ok(report)
     }
 
     /// Runs the one program and says how it went. `queued` is how long the job waited for its turn.
@@ -102,6 +116,8 @@ impl Session {
         let seconds = u64::try_from(job.spec.timeout_seconds).unwrap_or_default();
         let lives = Duration::from_secs(seconds) + BEYOND_TIMEOUT;
         let conversation = async {
+            // The program comes with the request, so that it has never been anywhere else.
+            enter(self.cgroup.as_ref(), self.child.id()).await?;
             // Written beside the reading: the request may be longer than a pipe holds. Its end stays open, or
             // the runner would think that its supervisor has gone.
             let write = async {
@@ -172,6 +188,17 @@ impl Session {
     pub async fn end(mut self) {
         // An error means that it has ended already.
         let _ = self.child.kill().await;
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.remove().await;
+        }
+    }
+}
+
+async fn enter(cgroup: Option<&Cgroup>, bwrap: Option<u32>) -> io::Result<()> {
+    match (cgroup, bwrap) {
+        (Some(cgroup), Some(bwrap)) => cgroup.enter(bwrap).await.map_err(io::Error::other),
+        // Without a number it has been waited for, and nothing is left to be moved.
+        _ => Ok(()),
     }
 }
 
