@@ -2,11 +2,14 @@
 //!
 //! Cargo builds no other package's binary for a test, so this one has it built, into the same target folder.
 //! `CODEEXEC_RUNNER` names one that is built already. Where the machine lacks what local mode needs, the tests
-//! fail with the line that says what.
+//! fail with the line that says what. A machine that has no cgroup for programs skips those that are about it.
 #![allow(clippy::unwrap_used)] // in a test a panic is a failure told
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::backend::local::LocalBackend;
+use codeexec_api::backend::local::{LocalBackend, NoCgroup};
 use codeexec_api::settings::Settings;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -42,14 +45,14 @@ fn runner() -> PathBuf {
     profile.with_file_name("debug").join("codeexec-runner")
 }
 
-async fn router() -> Router {
+async fn built_runner() -> String {
     static RUNNER: OnceCell<PathBuf> = OnceCell::const_new();
-    let runner = RUNNER
-        .get_or_init(|| async { tokio::task::spawn_blocking(runner).await.unwrap() })
-        .await
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let runner = RUNNER.get_or_init(|| async { tokio::task::spawn_blocking(runner).await.unwrap() });
+    runner.await.to_str().unwrap().to_owned()
+}
+
+async fn backend(cgroup: &str) -> LocalBackend {
+    let runner = built_runner().await;
     let settings = Settings::parse_from([
         "codeexec-api",
         "--backend",
@@ -58,16 +61,34 @@ async fn router() -> Router {
         "2",
         "--runner",
         &runner,
+        "--cgroup",
+        cgroup,
     ]);
-    let backend = LocalBackend::start(&settings)
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let backend = LocalBackend::start(&settings).await;
+    backend.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn serve(backend: LocalBackend) -> Router {
     let app = App {
         backend: Arc::new(backend),
         body_limit: 2 * 1024 * 1024,
         stopping: Default::default(),
     };
     app.router()
+}
+
+async fn router() -> Router {
+    serve(backend("auto").await)
+}
+
+/// Nothing where programs get no cgroup, which it says.
+async fn router_with_cgroups() -> Option<Router> {
+    let backend = backend("auto").await;
+    if let Some(reason) = backend.why_no_cgroup() {
+        eprintln!("SKIPPED: {reason}");
+        return None;
+    }
+    Some(serve(backend))
 }
 
 async fn post(router: &Router, body: Value) -> Value {
@@ -167,16 +188,255 @@ open("/code/x", "w").close(); open("/tmp/x", "w").close()
     assert_eq!(lines[7], "1000 codeexec []");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_takes_too_much_memory_is_ended_and_says_so() {
-    let router = router().await;
-    let code = "import os\nblocks = []\nfor _ in range(8):\n    if os.fork() == 0:\n        block = bytearray(200 << 20)\n        import time; time.sleep(20)\nimport time; time.sleep(20)";
-    let answer = run(&router, code).await;
+/// Eight children, each of them far below the limit.
+const MEMORY_OF_EIGHT: &str = r#"
+import os, sys, time
+for _ in range(8):
+    if os.fork() == 0:
+        x = bytearray(b'x') * (100 << 20)
+        time.sleep(20)
+        os._exit(0)
+sys.exit(any(os.wait()[1] for _ in range(8)))
+"#;
+
+async fn is_out_of_memory(router: &Router, code: &str) {
+    let answer = run(router, code).await;
     assert_eq!(
         (&answer["status"], &answer["reason"]),
         (&json!("error"), &json!("OutOfMemory")),
-        "{answer}"
+        "{code}\n{answer}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cgroup_the_runner_ends_a_program_that_takes_too_much_memory() {
+    let backend = backend("off").await;
+    assert_eq!(backend.why_no_cgroup(), Some(&NoCgroup::Off));
+    is_out_of_memory(&serve(backend), MEMORY_OF_EIGHT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cgroup_all_memory_counts_whether_or_not_a_process_has_it_mapped() {
+    let Some(router) = router_with_cgroups().await else {
+        return;
+    };
+    is_out_of_memory(&router, MEMORY_OF_EIGHT).await;
+    // Pages of a shared mapping stay when no process has them in its tables any more.
+    let given_back = r#"
+import mmap
+maps = [mmap.mmap(-1, 100 << 20) for _ in range(10)]
+for m in maps:
+    for at in range(0, len(m), 10 << 20):
+        m[at:at + (10 << 20)] = b'x' * (10 << 20)
+        m.madvise(mmap.MADV_DONTNEED)
+"#;
+    is_out_of_memory(&router, given_back).await;
+    // What was sent and not received.
+    let sockets = r#"
+import os, socket
+def fill():
+    pairs, held = [], 0
+    while held < 200 << 20:
+        pairs.append(socket.socketpair())
+        end = pairs[-1][0]
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        end.setblocking(False)
+        try:
+            while True: held += end.send(bytes(65536))
+        except BlockingIOError: pass
+    return pairs
+for _ in range(5):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        pairs = fill()
+        os.write(write, b'x')
+        os.read(read, 2)
+    os.close(write)
+    assert os.read(read, 1)
+"#;
+    is_out_of_memory(&router, sockets).await;
+    // An inode is about a kibibyte of the kernel's.
+    let files = r#"
+import os
+for folder in range(1000):
+    os.mkdir(f'/tmp/{folder}')
+    for i in range(1000): os.close(os.open(f'/tmp/{folder}/{i}', os.O_CREAT | os.O_WRONLY))
+"#;
+    is_out_of_memory(&router, files).await;
+    let memory_file = r#"
+import os
+fd = os.memfd_create('x')
+for _ in range(1000): os.write(fd, bytes(1 << 20))
+"#;
+    is_out_of_memory(&router, memory_file).await;
+    assert_eq!(run(&router, "print(1)").await["output"], "1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_reads_its_limit_and_can_t_change_its_cgroup() {
+    let Some(router) = router_with_cgroups().await else {
+        return;
+    };
+    let code = r#"
+import glob, os
+def attempt(what):
+    try: what()
+    except OSError: pass
+    else: print('SUCCEEDED')
+files = glob.glob('/sys/fs/cgroup/**/*', recursive=True)
+limit = [name for name in files if name.endswith(('/memory.max', '/memory.limit_in_bytes'))]
+print(open(*limit).read())
+for name in filter(os.path.isfile, files):
+    # Root's own files can be opened for everything, but for what is not mounted so.
+    attempt(lambda: open(name, 'w').close())
+    attempt(lambda: os.chmod(name, 0o777))
+for folder in {os.path.dirname(name) for name in files}:
+    attempt(lambda: os.mkdir(folder + '/x'))
+    attempt(lambda: os.rmdir(folder))
+"#;
+    assert_eq!(run(&router, code).await["output"], "536870912\n\n");
+}
+
+/// A server that is a process of its own.
+struct Server {
+    process: Child,
+    log: BufReader<std::process::ChildStdout>,
+    address: String,
+    held_by: String,
+}
+
+impl Server {
+    fn start(runner: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_codeexec-api"))
+            .args([
+                "--backend",
+                "local",
+                "--listen",
+                "127.0.0.1:0",
+                "--runner",
+                runner,
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            log: BufReader::new(process.stdout.take().unwrap()),
+            process,
+            address: String::new(),
+            held_by: String::new(),
+        };
+        server.held_by = server.line("memory is held by ");
+        let listening = server.line("listening address=");
+        server.address = listening.split(' ').next().unwrap().to_owned();
+        server
+    }
+
+    /// What stands behind these words in the log.
+    fn line(&mut self, words: &str) -> String {
+        let mut line = String::new();
+        while self.log.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, rest)) = line.split_once(words) {
+                return rest.trim_end().to_owned();
+            }
+            line.clear();
+        }
+        panic!("the log ended without {words:?}")
+    }
+
+    /// Sends a program; whoever reads the stream waits for its end.
+    fn send(&self, code: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let body = json!({"code": code, "language": "python"}).to_string();
+        let head =
+            "POST /api/execute HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json";
+        write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    }
+
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        named(
+            Path::new("/sys/fs/cgroup"),
+            &format!("codeexec-{}-", self.process.id()),
+            &mut found,
+        );
+        found
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Folders below whose names begin so.
+fn named(folder: &Path, prefix: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.push(entry.path());
+            }
+            named(&entry.path(), prefix, found);
+        }
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let bound = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < bound, "not within 20 s: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cgroup_outlives_its_program_and_none_of_a_killed_server_the_next_start() {
+    let runner = built_runner().await;
+    tokio::task::spawn_blocking(move || {
+        let mut server = Server::start(&runner);
+        if !server.held_by.starts_with("a cgroup (v") {
+            eprintln!("SKIPPED: memory is held by {}", server.held_by);
+            return;
+        }
+        let mut answer = String::new();
+        server.send("print(1)").read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(r#""output":"1\n""#), "{answer}");
+        wait_until("the cgroup is gone after its program", || {
+            server.cgroups().is_empty()
+        });
+
+        let sleeper = server.send("import time; time.sleep(30)");
+        let processes = || -> Vec<String> {
+            let inside = server
+                .cgroups()
+                .into_iter()
+                .map(|folder| folder.join("cgroup.procs"));
+            let read = inside.filter_map(|file| fs::read_to_string(file).ok());
+            read.flat_map(|pids| pids.lines().map(str::to_owned).collect::<Vec<_>>())
+                .collect()
+        };
+        wait_until("the program runs", || processes().len() >= 3);
+        server.process.kill().unwrap();
+        wait_until("no process outlives the server", || processes().is_empty());
+        assert!(!server.cgroups().is_empty());
+        drop(sleeper);
+        // Its number is free for others from here on.
+        server.process.wait().unwrap();
+
+        let mut next = Server::start(&runner);
+        wait_until("the killed server's cgroups are removed", || {
+            server.cgroups().is_empty()
+        });
+        let mut answer = String::new();
+        next.send("print(1)").read_to_string(&mut answer).unwrap();
+        let stop = Command::new("kill").arg(next.process.id().to_string()).status();
+        assert!(stop.unwrap().success() && next.process.wait().unwrap().success());
+        assert_eq!(next.cgroups(), [] as [PathBuf; 0]);
+    })
+    .await
+    .unwrap();
 }
 
 /// Waits until this process has started that many sandboxes.

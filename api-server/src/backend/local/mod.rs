@@ -21,7 +21,8 @@ use codeexec_runner::frames::Ready;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use self::cgroup::{Cgroups, NoCgroup};
+use self::cgroup::Cgroups;
+pub use self::cgroup::NoCgroup;
 use self::checks::Missing;
 use self::queue::Queue;
 use self::sandbox::Sandbox;
@@ -55,8 +56,8 @@ fn lines(missing: &[Missing]) -> String {
 #[derive(Debug)]
 pub struct LocalBackend {
     sandbox: Arc<Sandbox>,
-    /// What holds the programs' memory; `None` where the runner does.
-    cgroups: Option<Cgroups>,
+    /// What holds the programs' memory, or why the runner does.
+    cgroups: Result<Cgroups, NoCgroup>,
     queue: Queue,
 }
 
@@ -107,16 +108,22 @@ impl LocalBackend {
         );
         Ok(Self {
             sandbox: Arc::new(sandbox),
-            cgroups: cgroups.ok(),
+            cgroups,
             queue: Queue::new(settings.max_concurrent(), settings.queue_timeout()),
         })
+    }
+
+    /// Why programs have no cgroup of their own; `None` where they do.
+    #[must_use]
+    pub fn why_no_cgroup(&self) -> Option<&NoCgroup> {
+        self.cgroups.as_ref().err()
     }
 
     async fn run(&self, job: Job) -> Result<CodeExecutionStatus, BackendError> {
         let came = Instant::now();
         let turn = self.queue.turn().await?;
         let queued = came.elapsed();
-        let session = Session::start(&self.sandbox, self.cgroups.as_ref()).await;
+        let session = Session::start(&self.sandbox, self.cgroups.as_ref().ok()).await;
         let mut session = session.map_err(|error| {
             tracing::error!(id = %job.id, %error, "failed to start a sandbox");
             BackendError::Unavailable
@@ -128,6 +135,14 @@ impl LocalBackend {
             drop(turn);
         });
         Ok(status)
+    }
+}
+
+impl Drop for LocalBackend {
+    fn drop(&mut self) {
+        if let Ok(cgroups) = &self.cgroups {
+            cgroups.wait_until_gone();
+        }
     }
 }
 

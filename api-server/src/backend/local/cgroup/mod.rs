@@ -11,8 +11,8 @@ mod layout;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -27,6 +27,9 @@ const MOST_PROCESSES: &str = "512";
 
 /// How long processes that were killed may take to be gone.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same, when the server itself ends.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(1);
 
 /// When a removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
@@ -85,6 +88,8 @@ pub enum NoCgroup {
 pub struct Cgroups {
     own: Layout,
     memory_limit: u64,
+    /// Shared with each cgroup until that is gone.
+    in_use: Arc<()>,
 }
 
 /// A program's cgroup. Dropping it removes it as soon as the last process has left it.
@@ -95,6 +100,7 @@ pub struct Cgroup {
     memory: PathBuf,
     /// All that there are.
     folders: Vec<PathBuf>,
+    in_use: Arc<()>,
 }
 
 impl Cgroups {
@@ -115,6 +121,7 @@ impl Cgroups {
         Ok(Self {
             own: own.clone()?,
             memory_limit,
+            in_use: Arc::default(),
         })
     }
 
@@ -122,6 +129,14 @@ impl Cgroups {
     #[must_use]
     pub fn version(&self) -> Version {
         self.own.version
+    }
+
+    /// Waits, but not for long, until all that were made are gone: what is left the next server has to remove.
+    pub fn wait_until_gone(&self) {
+        let bound = Instant::now() + PATIENCE_AT_THE_END;
+        while Arc::strong_count(&self.in_use) > 1 && Instant::now() < bound {
+            std::thread::sleep(REMOVAL_PAUSE);
+        }
     }
 
     /// Makes one.
@@ -142,6 +157,7 @@ impl Cgroups {
             version: self.own.version,
             memory: memory.clone(),
             folders: Vec::new(),
+            in_use: self.in_use.clone(),
         };
         let pids = self.own.pids.as_ref().map(|parent| parent.join(&name));
         for folder in [Some(memory), pids].into_iter().flatten() {
@@ -230,7 +246,11 @@ impl Drop for Cgroup {
         if !folders.is_empty()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(remove(folders));
+            let in_use = self.in_use.clone();
+            runtime.spawn(async move {
+                remove(folders).await;
+                drop(in_use);
+            });
         }
     }
 }
@@ -242,14 +262,14 @@ fn place() -> Result<Layout, NoCgroup> {
     if own.version == Version::V2 {
         hand_down(&own.memory, std::process::id())?;
     }
-    // Who may make the one need not be allowed the other, without which the runner counts processes.
-    let probe = |parent: &PathBuf| {
+    let probe = |parent: &Path| {
         let folder = parent.join(format!("{}probe", own_prefix()));
-        fs::create_dir(&folder)
-            .and_then(|()| fs::remove_dir(&folder))
-            .is_ok()
+        let made = fs::create_dir(&folder).and_then(|()| fs::remove_dir(&folder));
+        made.map_err(|error| refused(&folder, &error))
     };
-    own.pids = own.pids.filter(probe);
+    probe(&own.memory)?;
+    // Who may make the one need not be allowed the other, without which the runner counts processes.
+    own.pids = own.pids.filter(|pids| probe(pids).is_ok());
     Ok(own)
 }
 
@@ -466,6 +486,7 @@ mod tests {
                 version,
                 memory: folder.path().to_owned(),
                 folders: vec![folder.path().to_owned()],
+                in_use: Arc::default(),
             };
             cgroup.limit(1 << 29).unwrap();
             cgroup.counters().1
@@ -488,6 +509,7 @@ mod tests {
                 pids: None,
             },
             memory_limit: 1,
+            in_use: Arc::default(),
         };
         let error = cgroups.make_now().unwrap_err().to_string();
         assert!(error.starts_with("/nowhere/codeexec-"), "{error}");
