@@ -162,7 +162,7 @@ async fn a_program_gets_its_input_arguments_environment_and_files() {
 async fn a_program_sees_neither_the_network_nor_the_machine() {
     let router = router().await;
     let code = r#"
-import os, socket
+import os, socket, time
 def attempt(what):
     try:
         return what()
@@ -233,7 +233,7 @@ for m in maps:
     is_out_of_memory(&router, given_back).await;
     // What was sent and not received.
     let sockets = r#"
-import os, socket
+import os, socket, time
 def fill():
     pairs, held = [], 0
     while held < 200 << 20:
@@ -250,7 +250,7 @@ for _ in range(5):
     if os.fork() == 0:
         pairs = fill()
         os.write(write, b'x')
-        os.read(read, 2)
+        time.sleep(20)
     os.close(write)
     assert os.read(read, 1)
 "#;
@@ -362,6 +362,16 @@ impl Server {
         );
         found
     }
+
+    /// How many are in its cgroups.
+    fn processes(&self) -> usize {
+        let files = self
+            .cgroups()
+            .into_iter()
+            .map(|folder| folder.join("cgroup.procs"));
+        let read = files.filter_map(|file| fs::read_to_string(file).ok());
+        read.map(|pids| pids.lines().count()).sum()
+    }
 }
 
 impl Drop for Server {
@@ -408,18 +418,9 @@ async fn no_cgroup_outlives_its_program_and_none_of_a_killed_server_the_next_sta
         });
 
         let sleeper = server.send("import time; time.sleep(30)");
-        let processes = || -> Vec<String> {
-            let inside = server
-                .cgroups()
-                .into_iter()
-                .map(|folder| folder.join("cgroup.procs"));
-            let read = inside.filter_map(|file| fs::read_to_string(file).ok());
-            read.flat_map(|pids| pids.lines().map(str::to_owned).collect::<Vec<_>>())
-                .collect()
-        };
-        wait_until("the program runs", || processes().len() >= 3);
+        wait_until("the program runs", || server.processes() >= 3);
         server.process.kill().unwrap();
-        wait_until("no process outlives the server", || processes().is_empty());
+        wait_until("no process outlives the server", || server.processes() == 0);
         assert!(!server.cgroups().is_empty());
         drop(sleeper);
         // Its number is free for others from here on.
@@ -470,4 +471,33 @@ async fn a_client_that_hangs_up_ends_its_program() {
     let began = Instant::now();
     assert_eq!(run(&router, "print(1)").await["output"], "1\n");
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// Processes of sandboxes whose bwrap has ended. They become children of this process, which is asked to be their
+/// reaper: bwrap leads a group, the part of it that makes the sandbox is in that, and the runner has replaced it.
+fn orphans() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let stat = |pid: String| -> Option<String> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+        let [state, parent, group] = rest.split(' ').take(3).collect::<Vec<_>>().try_into().ok()?;
+        let is_orphan = name == "codeexec-runner" || (name == "bwrap" && group != pid);
+        (parent == own && state != "Z" && is_orphan).then(|| format!("{name} ({pid})"))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(stat).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_while_its_sandbox_comes_up_leaves_nothing_behind() {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    for cgroup in ["off", "auto"] {
+        let router = serve(backend(cgroup).await);
+        // Once at each step of the way, on this machine or on a slower one.
+        for patience in (0..10_000).step_by(250).map(Duration::from_micros) {
+            let _ = tokio::time::timeout(patience, run(&router, "import time; time.sleep(20)")).await;
+        }
+        wait_until("nobody is left behind", || orphans().is_empty());
+    }
 }

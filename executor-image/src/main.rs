@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let last_words = LastWords::open(&settings.termination_log);
     let outcome = hidden
         .map_err(RunnerError::from)
-        .and_then(|()| run(settings, &last_words));
+        .and_then(|()| run(&settings, &last_words));
     match outcome {
         Ok(Outcome::Done) => exit::DONE.into(),
         Ok(Outcome::Stopped) => exit::STOPPED.into(),

@@ -127,7 +127,7 @@ impl Settings {
 }
 
 /// The kubelet sets these in every container, whatever is said about service links.
-fn kubernetes_api(variable: impl Fn(&str) -> Option<String>) -> Option<SocketAddr> {
+fn kubernetes_api(variable: &impl Fn(&str) -> Option<String>) -> Option<SocketAddr> {
     let host = variable("KUBERNETES_SERVICE_HOST")?.parse().ok()?;
     let port = variable("KUBERNETES_SERVICE_PORT")?.parse().ok()?;
     Some(SocketAddr::new(host, port))

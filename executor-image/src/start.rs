@@ -51,7 +51,7 @@ impl RunnerError {
 }
 
 /// Starts the interpreter, and runs to the end of the one program.
-pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, RunnerError> {
+pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, RunnerError> {
     rustix::thread::set_no_new_privs(true)?;
     sys::close_on_exec();
     let signals = SignalQueue::new()?;
@@ -65,7 +65,7 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
     })?;
     let isolation = sandbox.report();
     let probe = Probe::begin(settings.probe);
-    let child = Child::spawn(&settings, sandbox)?;
+    let child = Child::spawn(settings, sandbox)?;
     // The first thread, so only after the fork.
     let writer = Writer::start(io::stdout())?;
     let runner_version = env!("CARGO_PKG_VERSION").to_owned();
@@ -76,7 +76,7 @@ pub fn run(settings: Settings, last_words: &LastWords) -> Result<Outcome, Runner
         python_version: String::new(),
     };
     Ok(Supervisor {
-        bounds: Bounds::left_by_the_kernel(&settings),
+        bounds: Bounds::left_by_the_kernel(settings),
         signals,
         writer,
         child,

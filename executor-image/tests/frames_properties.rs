@@ -246,17 +246,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(32)))]
 
     #[test]
-    fn a_line_that_is_longer_than_any_frame_hides_nothing_behind_it(
+    fn a_line_that_is_longer_than_any_frame_has_none_in_it_and_hides_none_behind_it(
         length in MAX_FRAME_BYTES - 200..2 * MAX_FRAME_BYTES,
-        chunk in 1024_usize..1024 * 1024,
+        chunk in prop_oneof![1024_usize..1024 * 1024, Just(usize::MAX)],
         begins_like_a_frame in any::<bool>(),
-        frame in frame(),
+        frames in [frame(), frame()],
     ) {
-        let mut bytes = if begins_like_a_frame { line(&length.to_string(), "", "")  } else { Vec::new() };
-        bytes.pop();
-        bytes.resize(bytes.len() + length, b'x');
-        bytes.extend(encode(&frame));
-        prop_assert_eq!(decoded::<FromRunner>(&bytes, &[chunk]), [frame]);
+        let [inside, behind] = frames;
+        let mut line = if begins_like_a_frame {
+            line(&length.to_string(), "", "")
+        } else {
+            Vec::new()
+        };
+        line.pop();
+        line.resize(line.len() + length, b'x');
+        let mut decoder = Decoder::<FromRunner>::default();
+        for piece in line.chunks(chunk) {
+            prop_assert_eq!(decoder.push(piece), []);
+        }
+        // Where the line was given up, it still is the same line.
+        prop_assert_eq!(decoder.push(&encode(&inside)[1..]), []);
+        prop_assert_eq!(decoder.push(&encode(&behind)), [behind]);
     }
 
     #[test]

@@ -244,12 +244,12 @@ fn where_the_kernel_counts_no_processes_the_runner_does() {
         timeout_ms: 8000,
         ..request("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass")
     };
-    let ran = run_in(Start::default().as_invoker(), &bomb);
+    let ran = run_in(Start::default().by_invoker(), &bomb);
     assert_eq!(ran.result.ended, Ended::TooManyProcesses { most: 200 });
     assert!(ran.result.run_ms < 4000, "{:?}", ran.result);
     let threads =
         "import threading\nfor _ in range(1000): threading.Thread(target=threading.Event().wait).start()";
-    let ran = run_in(Start::default().as_invoker(), &request(threads));
+    let ran = run_in(Start::default().by_invoker(), &request(threads));
     assert_eq!(ran.result.ended, Ended::TooManyProcesses { most: 200 });
 }
 

@@ -34,7 +34,7 @@ pub struct Start {
     flags: Vec<String>,
     bwrap: Vec<String>,
     user: u32,
-    as_invoker: bool,
+    by_invoker: bool,
     stdout: Option<PipeWriter>,
     filter: Option<PipeReader>,
 }
@@ -46,7 +46,7 @@ impl Default for Start {
             flags: Vec::new(),
             bwrap: Vec::new(),
             user: 1000,
-            as_invoker: false,
+            by_invoker: false,
             stdout: None,
             filter: None,
         }
@@ -95,8 +95,8 @@ impl Start {
     }
 
     /// Started by whoever runs the tests, who may be the machine's root: the kernel then counts no processes.
-    pub fn as_invoker(mut self) -> Self {
-        self.as_invoker = true;
+    pub fn by_invoker(mut self) -> Self {
+        self.by_invoker = true;
         self
     }
 
@@ -136,7 +136,7 @@ impl Start {
     /// Starts it.
     pub fn start(self) -> Runner {
         let user = self.user.to_string();
-        let mut command = bubblewrap(self.as_invoker);
+        let mut command = bubblewrap(self.by_invoker);
         command.args(["--unshare-all", "--unshare-user", "--uid", &user, "--gid", &user]);
         command.args(["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]);
         command.args([
@@ -203,8 +203,8 @@ impl Start {
 
 /// As an ordinary user, whose namespace maps nobody else. To bubblewrap started by root the kernel's root would
 /// be the program's user, to whom limits of processes do not apply, and who owns what is not dumpable.
-fn bubblewrap(as_invoker: bool) -> Command {
-    if as_invoker || !rustix::process::getuid().is_root() {
+fn bubblewrap(by_invoker: bool) -> Command {
+    if by_invoker || !rustix::process::getuid().is_root() {
         return Command::new("bwrap");
     }
     let mut command = Command::new("setpriv");

@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod checks;
+mod processes;
 mod python;
 mod queue;
 mod sandbox;

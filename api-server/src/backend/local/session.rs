@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::cgroup::{Cgroup, Cgroups};
+use super::processes::kill_sandbox;
 use super::sandbox::Sandbox;
 use crate::backend::Job;
 
@@ -68,7 +69,7 @@ impl Session {
             .stderr(Stdio::piped())
             // A group of its own, so that Ctrl-C in a terminal reaches the server only.
             .process_group(0)
-            // A process without an end is one that bwrap's own death ends (--die-with-parent).
+            // Whoever waits for what was killed when the session was dropped.
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let missing = || io::Error::other("a pipe that was asked for is missing");
@@ -186,11 +187,26 @@ impl Session {
 
     /// Ends everything in the sandbox and waits until it is gone.
     pub async fn end(mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill().await;
+        self.kill();
+        // An error means that somebody has waited for it already.
+        let _ = self.child.wait().await;
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove().await;
         }
+    }
+}
+
+impl Session {
+    fn kill(&self) {
+        if let Some(bwrap) = self.child.id() {
+            kill_sandbox(bwrap);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

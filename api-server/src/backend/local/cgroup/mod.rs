@@ -20,6 +20,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 pub use self::layout::Version;
 use self::layout::{Layout, layout};
+use super::processes::{children, kill_all};
 
 /// Processes and threads in a cgroup. The runner ends a program at fewer, and says so; this is for what grows
 /// faster than it counts.
@@ -92,7 +93,7 @@ pub struct Cgroups {
     in_use: Arc<()>,
 }
 
-/// A program's cgroup. Dropping it removes it as soon as the last process has left it.
+/// A program's cgroup. Dropping it ends what is in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
     version: Version,
@@ -233,7 +234,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes it, as soon as the last process has left it.
+    /// Ends what is still in it, and removes it.
     pub async fn remove(mut self) {
         remove(std::mem::take(&mut self.folders)).await;
     }
@@ -323,20 +324,6 @@ fn enter(files: &[PathBuf], top: u32) -> Result<(), NoCgroup> {
     Ok(())
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    threads
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|children| {
-            let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-            pids.collect::<Vec<u32>>()
-        })
-        .collect()
-}
-
 /// Cgroups of servers that are no more. Those with this process's number are of one that had it before.
 fn leftovers(own: &Layout) -> Vec<PathBuf> {
     let is_alive = |pid: u32| pid != std::process::id() && Path::new(&format!("/proc/{pid}")).exists();
@@ -361,12 +348,15 @@ fn maker(name: &str) -> Option<u32> {
     pid.parse().ok()
 }
 
+/// Ends what is still in them, and removes them when that is gone.
 async fn remove(folders: Vec<PathBuf>) {
     let bound = Instant::now() + REMOVAL_PATIENCE;
     for folder in folders {
         loop {
             match tokio::fs::remove_dir(&folder).await {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < bound => {
+                    // A server that was killed while a sandbox came up has not ended that.
+                    kill_all(&read(&procs(&folder)).unwrap_or_default());
                     tokio::time::sleep(REMOVAL_PAUSE).await;
                 }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -540,26 +530,26 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
-    #[test]
-    fn all_below_a_process_enter_with_it() {
+    fn shell_with_a_child() -> (std::process::Child, u32) {
         let mut shell = std::process::Command::new("sh")
-            .args(["-c", "sleep 60 & echo up; wait"])
+            .args(["-c", "sleep 60 & echo $!; wait"])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         let mut stdout = io::BufReader::new(shell.stdout.take().unwrap());
         io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-        let below = children(shell.id());
-        assert_eq!(below.len(), 1);
+        (shell, line.trim().parse().unwrap())
+    }
+
+    #[test]
+    fn all_below_a_process_enter_with_it() {
+        let (mut shell, below) = shell_with_a_child();
         let folder = tree(&[("cgroup.procs", "")]);
         enter(&[procs(folder.path())], shell.id()).unwrap();
         // A file, unlike the kernel's, holds what was written last.
-        assert_eq!(text(folder.path(), "cgroup.procs"), below[0].to_string());
-        let _ = std::process::Command::new("kill")
-            .arg(below[0].to_string())
-            .status();
-        shell.kill().unwrap();
+        assert_eq!(text(folder.path(), "cgroup.procs"), below.to_string());
+        kill_all(&below.to_string());
         shell.wait().unwrap();
     }
 }
