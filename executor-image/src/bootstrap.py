@@ -76,11 +76,6 @@ def _prepare():
             _fail(f"failed to set environment variable {name!r}: {error}")
     for _ in several():
         _write_input(text(), next(fields))
-    if "TZ" in os.environ:
-        import time
-
-        time.tzset()
-
     # A script has a file, and its own processes and threads look into it: multiprocessing to start from it,
     # the interpreter for the lines of a thread's traceback. An input file of that name stays as it is.
     path = os.path.join(_work_dir, "main.py")
@@ -109,6 +104,11 @@ def _prepare():
     )
     sys.modules["__main__"] = main
     os.close(_control)
+    # After that: its file may be one of the program's own.
+    if "TZ" in os.environ:
+        import time
+
+        time.tzset()
     # As the file's decoder would: compile() takes a byte order mark for a character of the program.
     return source.removeprefix("\ufeff"), main.__dict__
 

@@ -1,5 +1,7 @@
 //! What the program may have in all, counted by the runner where the kernel does not see to it.
 
+use std::time::Instant;
+
 use crate::ending::End;
 use crate::memory::held_by_others;
 use crate::processes::threads_of_others;
@@ -27,8 +29,8 @@ impl Bounds {
         self.memory_bytes.is_some() || self.processes.is_some()
     }
 
-    /// The end of a program that has more than it may.
-    pub fn broken(self) -> Option<End> {
+    /// The end of a program that has more than it may. Counts `until` then at most.
+    pub fn broken(self, until: Instant) -> Option<End> {
         // First, for a bomb's memory takes long to add up.
         if let Some(most) = self.processes
             && threads_of_others() > most
@@ -36,6 +38,6 @@ impl Bounds {
             return Some(End::TooManyProcesses(most));
         }
         let limit = self.memory_bytes?;
-        (held_by_others(limit) > limit).then_some(End::MemoryFull)
+        (held_by_others(limit, until) > limit).then_some(End::MemoryFull)
     }
 }

@@ -88,7 +88,7 @@ pub struct Outbox {
 }
 
 impl Child {
-    /// Starts the interpreter. Only while this process has one thread.
+    /// Starts the interpreter. Only while this process has no other thread than the idle writer.
     pub fn spawn(settings: &Settings, mut sandbox: Sandbox) -> Result<Self, ChildError> {
         let pipe = || {
             pipe_with(PipeFlags::CLOEXEC)

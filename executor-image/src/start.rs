@@ -57,17 +57,18 @@ pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, Runne
     let signals = SignalQueue::new()?;
     let oom = OomCounter::open();
     scratch::make(&[&settings.work_dir, Path::new("/tmp")]).map_err(RunnerError::Scratch)?;
+    // Before the sandbox, which keeps the program from its thread.
+    let writer = Writer::start(io::stdout())?;
     let sandbox = Sandbox::prepare(Options {
         work_dir: &settings.work_dir,
         nproc: settings.nproc,
+        writer: writer.thread(),
         memory_limit: settings.memory_limit.or_else(cgroup_limit),
         refuse_unmapped_memory: settings.memory_limit.is_some(),
     })?;
     let isolation = sandbox.report();
     let probe = Probe::begin(settings.probe);
     let child = Child::spawn(settings, sandbox)?;
-    // The first thread, so only after the fork.
-    let writer = Writer::start(io::stdout())?;
     let runner_version = env!("CARGO_PKG_VERSION").to_owned();
     let ready = Ready {
         isolation,

@@ -36,6 +36,8 @@ const CHUNK: usize = 64 * 1024;
 const STDIN_RETRY: Duration = Duration::from_millis(250);
 /// How often memory and processes are counted where the kernel does not bound them.
 const COUNT: Duration = Duration::from_millis(50);
+/// How long a count may take. What it has not got to by then is left to the next one.
+const LONGEST_COUNT: Duration = Duration::from_millis(100);
 /// No deadline is later, so that none overflows the clock.
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long `started` may take to be written. Without it in the log the program must not run.
@@ -104,7 +106,7 @@ struct Run {
     deadline: Instant,
     /// CPU time of the interpreter before its program.
     cpu_us_before: u64,
-    counted: Instant,
+    count_next: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -182,7 +184,7 @@ impl Supervisor<'_> {
                 .run
                 .as_ref()
                 .filter(|_| self.bounds.any())
-                .map(|run| run.counted + COUNT),
+                .map(|run| run.count_next),
         ];
         let timeout = wake
             .into_iter()
@@ -230,9 +232,11 @@ impl Supervisor<'_> {
         if now >= run.deadline {
             return Some(End::Deadline);
         }
-        if self.bounds.any() && now >= run.counted + COUNT {
-            run.counted = now;
-            return self.bounds.broken();
+        if self.bounds.any() && now >= run.count_next {
+            let broken = self.bounds.broken(run.deadline.min(now + LONGEST_COUNT));
+            // A count that takes long is not to be all that the runner does.
+            run.count_next = Instant::now() + COUNT.max(now.elapsed() * 4);
+            return broken;
         }
         None
     }
@@ -436,7 +440,7 @@ impl Run {
             started: now,
             deadline: now,
             cpu_us_before: sys::cpu_us(pid),
-            counted: now,
+            count_next: now,
         }
     }
 

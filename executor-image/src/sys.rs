@@ -157,8 +157,9 @@ pub fn before_exec(command: &mut Command, mut enter: impl FnMut() -> io::Result<
         unblock_signals()?;
         enter()
     };
-    // SAFETY: the runner forks while it has one thread, so that no lock can be held by a thread which the
-    // child does not have, and `enter` may do whatever it could do before the fork.
+    // SAFETY: the only other thread at the fork is the writer, which waits for its first frame and holds no lock
+    // but, at worst, the allocator's, which both C libraries make usable in the child (glibc; musl from 1.2.2). So
+    // `enter` may do whatever it could do before the fork.
     unsafe { command.pre_exec(enter) };
 }
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use codeexec_runner::frames::{FromRunner, encode};
+use rustix::process::Pid;
 
 enum Message {
     Bytes(Vec<u8>),
@@ -23,16 +24,26 @@ enum Message {
 #[derive(Debug)]
 pub struct Writer {
     frames_tx: Sender<Message>,
+    thread: Pid,
 }
 
 impl Writer {
     /// Starts the thread.
     pub fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (frames_tx, frames_rx) = mpsc::channel();
-        thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || write_all(sink, &frames_rx))?;
-        Ok(Self { frames_tx })
+        let (thread_tx, thread_rx) = mpsc::sync_channel(1);
+        thread::Builder::new().name("writer".to_owned()).spawn(move || {
+            // The one who asked waits for it.
+            let _ = thread_tx.send(rustix::thread::gettid());
+            write_all(sink, &frames_rx);
+        })?;
+        let thread = thread_rx.recv().map_err(io::Error::other)?;
+        Ok(Self { frames_tx, thread })
+    }
+
+    /// The thread's number.
+    pub fn thread(&self) -> Pid {
+        self.thread
     }
 
     /// Queues a frame.

@@ -6,6 +6,7 @@ use codeexec_runner::frames::{
     Ended, FromRunner, NetworkReport, Request, RunResult, Started, StreamTotals, encode,
 };
 use common::{Start, request, run, run_in, run_request};
+use rustix::process::Signal;
 
 /// Defines `attempt(what, act)`, which prints nothing but what succeeded.
 const ATTEMPT: &str = "
@@ -103,6 +104,33 @@ fn signals_from_inside_do_not_end_the_runner() {
         run_in(Start::default().without_landlock(), &request(code)).printed(),
         "still here\n"
     );
+}
+
+#[test]
+fn a_flood_of_signals_from_inside_hides_none_from_outside() {
+    // One pending SIGTERM swallows the next, and without Landlock's scope only the filter stands in the way.
+    let code = "
+import fcntl, os, signal
+for _ in range(3):
+    if os.fork() == 0: break
+r, w = os.pipe()
+try: fcntl.fcntl(r, fcntl.F_SETOWN, 1); fcntl.fcntl(r, 10, signal.SIGTERM); fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)
+except OSError: pass
+threads = [int(t) for t in os.listdir('/proc/1/task')]
+print('floods', flush=True)
+while True:
+    os.write(w, b'x'); os.read(r, 1)
+    for t in threads:
+        try: os.kill(t, signal.SIGTERM)
+        except OSError: pass
+";
+    for _ in 0..5 {
+        let mut runner = Start::default().without_landlock().start();
+        runner.request(&request(code));
+        runner.printed("floods");
+        runner.signal(Signal::TERM);
+        assert_eq!(runner.result().result.ended, Ended::Terminated);
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod seccomp;
 use std::io;
 use std::path::Path;
 
+use rustix::process::Pid;
+
 use crate::settings::Nproc;
 use codeexec_runner::frames::IsolationReport;
 
@@ -41,6 +43,8 @@ pub struct Options<'a> {
     pub work_dir: &'a Path,
     /// How many processes its user may have.
     pub nproc: Nproc,
+    /// The runner's second thread.
+    pub writer: Pid,
     /// The memory that the program shares with nobody, where that is known.
     pub memory_limit: Option<u64>,
     /// Whether memory that no process maps has to be refused, because no cgroup counts it.
@@ -61,7 +65,7 @@ impl Sandbox {
         Ok(Self {
             limits: rlimits::limits(options.nproc, options.memory_limit),
             ruleset: landlock::ruleset(options.work_dir)?,
-            filters: seccomp::filters(options.refuse_unmapped_memory)?,
+            filters: seccomp::filters(options.writer, options.refuse_unmapped_memory)?,
         })
     }
 

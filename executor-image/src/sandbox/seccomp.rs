@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Pid;
 use seccompiler::{
     BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, sock_filter,
@@ -86,6 +87,9 @@ const REFUSED: &[i64] = &[
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
     libc::SYS_vhangup,
+    // Everybody's disks; fsync is for one's own files.
+    libc::SYS_sync,
+    libc::SYS_syncfs,
     KEXEC_FILE_LOAD,
 ];
 
@@ -116,6 +120,12 @@ const REFUSED_HERE: &[i64] = &[];
 /// Memory that no process has to map: without a cgroup nobody would count it.
 const UNMAPPED_MEMORY: &[i64] = &[libc::SYS_memfd_create];
 
+/// fcntl(2)'s F_SETOWN, F_SETSIG and F_SETOWN_EX.
+const DESCRIPTORS_THAT_SIGNAL: [u32; 3] = [8, 10, 15];
+
+/// ioctl(2)'s FIOSETOWN and SIOCSPGRP, which are F_SETOWN for sockets.
+const OWNERS_OF_SOCKETS: [u32; 2] = [0x8901, 0x8902];
+
 /// clone(2)'s flags for new namespaces.
 const NEW_NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
@@ -128,8 +138,10 @@ const NEW_NAMESPACES: [libc::c_int; 7] = [
 ];
 
 /// The filters, in the order in which they go on.
-pub fn filters(refuse_unmapped_memory: bool) -> Result<[BpfProgram; 2], Error> {
-    Ok([missing()?, refused(refuse_unmapped_memory)?])
+///
+/// `writer` is the runner's second thread: a signal to any thread's number reaches its process.
+pub fn filters(writer: Pid, refuse_unmapped_memory: bool) -> Result<[BpfProgram; 2], Error> {
+    Ok([missing()?, refused(writer, refuse_unmapped_memory)?])
 }
 
 /// Calls that answer as on a kernel without them: the C library then falls back on clone, whose flags, unlike
@@ -139,8 +151,8 @@ fn missing() -> Result<BpfProgram, Error> {
     compile(rules, libc::ENOSYS)
 }
 
-fn refused(refuse_unmapped_memory: bool) -> Result<BpfProgram, Error> {
-    let mut rules = conditional()?;
+fn refused(writer: Pid, refuse_unmapped_memory: bool) -> Result<BpfProgram, Error> {
+    let mut rules = conditional(writer)?;
     let unmapped = if refuse_unmapped_memory {
         UNMAPPED_MEMORY
     } else {
@@ -192,10 +204,11 @@ fn refuse_x32() -> [sock_filter; 3] {
 }
 
 /// Refused by their arguments; the rules of one call are alternatives.
-fn conditional() -> Result<Rules, BackendError> {
+fn conditional(writer: Pid) -> Result<Rules, BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let another = |argument| rule([int(argument, Ne, 0)]);
-    let the_runner = || Ok(vec![rule([int(0, Eq, 1)])?]);
+    let writer = u64::from(writer.as_raw_nonzero().get().unsigned_abs());
+    let the_runner = || Ok(vec![rule([int(0, Eq, 1)])?, rule([int(0, Eq, writer)])?]);
     let mut rules = Rules::new();
 
     // Every family but AF_UNIX: no TCP, UDP, raw, netlink, vsock or ALG, whatever the network allows.
@@ -238,6 +251,17 @@ fn conditional() -> Result<Rules, BackendError> {
         rules.insert(call, the_runner()?);
     }
 
+    // Descriptors signal whom they are told to as well, and pending signals of one kind are one: a program that
+    // makes them without pause would swallow the SIGTERM from outside.
+    let one_of = |argument, values: &[u32]| {
+        let each = values
+            .iter()
+            .map(|&value| rule([int(argument, Eq, value.into())]));
+        each.collect::<Result<Vec<_>, _>>()
+    };
+    rules.insert(libc::SYS_fcntl, one_of(1, &DESCRIPTORS_THAT_SIGNAL)?);
+    rules.insert(libc::SYS_ioctl, one_of(1, &OWNERS_OF_SOCKETS)?);
+
     // A descriptor of a thread (PIDFD_THREAD, which is O_EXCL) names one of the runner's by another number than 1.
     let thread = u64::from(libc::O_EXCL.cast_unsigned());
     rules.insert(
@@ -267,14 +291,14 @@ mod tests {
 
     #[test]
     fn the_filters_compile_and_fit_into_the_kernel_s_limit() {
-        for program in filters(true).expect("the tables are valid") {
+        for program in filters(Pid::INIT, true).expect("the tables are valid") {
             assert!(program.len() < 4096, "{}", program.len());
         }
     }
 
     #[test]
     fn no_call_is_both_refused_and_conditional() {
-        let conditional = conditional().expect("the tables are valid");
+        let conditional = conditional(Pid::INIT).expect("the tables are valid");
         for call in REFUSED.iter().chain(REFUSED_HERE).chain(UNMAPPED_MEMORY) {
             assert!(!conditional.contains_key(call), "{call}");
         }

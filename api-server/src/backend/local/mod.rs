@@ -155,7 +155,7 @@ async fn in_cgroup(settings: &Settings, sandbox: &Sandbox) -> Result<(Cgroups, R
     let cgroups = Cgroups::find(settings.memory_limit_bytes)?;
     // What the first program would be refused is no cgroup to rely on.
     let report = first_start(sandbox, Some(&cgroups)).await;
-    Ok((cgroups, report.map_err(NoCgroup::Runner)?))
+    Ok((cgroups, report.map_err(NoCgroup::Trial)?))
 }
 
 async fn first_start(sandbox: &Sandbox, cgroups: Option<&Cgroups>) -> Result<Ready, String> {

@@ -36,6 +36,7 @@ pub struct Session {
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: ChildStderr,
+    decoder: Decoder<FromRunner>,
     began: Instant,
     /// After the processes in it: it goes when they have gone.
     cgroup: Option<Cgroup>,
@@ -69,7 +70,7 @@ impl Session {
             .stderr(Stdio::piped())
             // A group of its own, so that Ctrl-C in a terminal reaches the server only.
             .process_group(0)
-            // Whoever waits for what was killed when the session was dropped.
+            // Somebody has to wait for it when the session was dropped.
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let missing = || io::Error::other("a pipe that was asked for is missing");
@@ -78,6 +79,7 @@ impl Session {
             stdout: child.stdout.take().ok_or_else(missing)?,
             stderr: child.stderr.take().ok_or_else(missing)?,
             child,
+            decoder: Decoder::default(),
             began,
             cgroup,
         })
@@ -91,9 +93,7 @@ impl Session {
         let (mut transcript, mut moments) = (Transcript::new(""), Moments::default());
         let entered = enter(self.cgroup.as_ref(), self.child.id()).await;
         entered.map_err(|error| error.to_string())?;
-        let ready = read(&mut self.stdout, &mut transcript, &mut moments, |moments, _| {
-            moments.report.is_some()
-        });
+        let ready = self.ready(&mut transcript, &mut moments);
         if timeout(patience, ready).await.is_err() {
             return Err(format!("it was not ready within {} s", patience.as_secs()));
         }
@@ -104,6 +104,17 @@ impl Session {
             cgroup.check().map_err(|error| error.to_string())?;
         }
         Ok(report)
+    }
+
+    async fn ready(&mut self, transcript: &mut Transcript, moments: &mut Moments) -> io::Result<()> {
+        read(
+            &mut self.stdout,
+            &mut self.decoder,
+            transcript,
+            moments,
+            |moments, _| moments.report.is_some(),
+        )
+        .await
     }
 
     /// Runs the one program and says how it went. `queued` is how long the job waited for its turn.
@@ -117,8 +128,10 @@ impl Session {
         let seconds = u64::try_from(job.spec.timeout_seconds).unwrap_or_default();
         let lives = Duration::from_secs(seconds) + BEYOND_TIMEOUT;
         let conversation = async {
-            // The program comes with the request, so that it has never been anywhere else.
+            // The program comes with the request: once all that is to hold it has been put around it, and the
+            // runner is up, which the server's death ends. What bwrap forked before that would outlive it.
             enter(self.cgroup.as_ref(), self.child.id()).await?;
+            self.ready(&mut transcript, &mut moments).await?;
             // Written beside the reading: the request may be longer than a pipe holds. Its end stays open, or
             // the runner would think that its supervisor has gone.
             let write = async {
@@ -127,6 +140,7 @@ impl Session {
             };
             let read = read(
                 &mut self.stdout,
+                &mut self.decoder,
                 &mut transcript,
                 &mut moments,
                 |_, transcript| transcript.result().is_some(),
@@ -136,6 +150,7 @@ impl Session {
         let ended = timeout(lives, conversation).await;
         let end = match ended {
             Ok(Ok(())) if transcript.result().is_some() => End::Reported,
+            Ok(_) if self.cgroup.as_ref().is_some_and(Cgroup::was_full) => End::OutOfMemory,
             Ok(read) => {
                 let said = diagnostics(&mut self.stderr).await;
                 tracing::error!(id = %job.id, error = ?read.err(), %said, "the sandbox ended without a result");
@@ -194,9 +209,7 @@ impl Session {
             cgroup.remove().await;
         }
     }
-}
 
-impl Session {
     fn kill(&self) {
         if let Some(bwrap) = self.child.id() {
             kill_sandbox(bwrap);
@@ -221,11 +234,11 @@ async fn enter(cgroup: Option<&Cgroup>, bwrap: Option<u32>) -> io::Result<()> {
 /// Reads frames until `enough`, or the end of the stream.
 async fn read(
     stdout: &mut ChildStdout,
+    decoder: &mut Decoder<FromRunner>,
     transcript: &mut Transcript,
     moments: &mut Moments,
     enough: impl Fn(&Moments, &Transcript) -> bool,
 ) -> io::Result<()> {
-    let mut decoder = Decoder::<FromRunner>::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = stdout.read(&mut buffer).await?;

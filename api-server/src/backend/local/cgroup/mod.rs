@@ -7,6 +7,7 @@
 //! ```
 
 mod layout;
+mod place;
 
 use std::fs;
 use std::io;
@@ -18,8 +19,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, spawn_blocking};
 
+use self::layout::Layout;
 pub use self::layout::Version;
-use self::layout::{Layout, layout};
+use self::place::{leftovers, own_prefix, place};
 use super::processes::{children, kill_all};
 
 /// Processes and threads in a cgroup. The runner ends a program at fewer, and says so; this is for what grows
@@ -30,7 +32,7 @@ const MOST_PROCESSES: &str = "512";
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same, when the server itself ends.
-const PATIENCE_AT_THE_END: Duration = Duration::from_secs(1);
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(3);
 
 /// When a removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
@@ -79,9 +81,9 @@ pub enum NoCgroup {
     /// All of it can be had, but a program does not get into it.
     #[error("only {0} of the {PROCESSES_OF_A_SANDBOX} processes of a sandbox can be moved into one")]
     Incomplete(usize),
-    /// All of it can be had, but the sandbox does not start with it.
-    #[error("the runner does not start in one: {0}")]
-    Runner(String),
+    /// All of it can be had, but the sandbox does not come up with it.
+    #[error("the first sandbox in one failed: {0}")]
+    Trial(String),
 }
 
 /// Makes cgroups.
@@ -152,20 +154,35 @@ impl Cgroups {
 
     fn make_now(&self) -> Result<Cgroup, NoCgroup> {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        let name = format!("{}{}", own_prefix(), MADE.fetch_add(1, Ordering::Relaxed));
-        let memory = self.own.memory.join(&name);
+        loop {
+            let name = format!("{}{}", own_prefix(), MADE.fetch_add(1, Ordering::Relaxed));
+            match self.make_named(&name) {
+                // A server that had this process's number left one, which is not gone yet.
+                Err((_, error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err((folder, error)) => return Err(refused(&folder, &error)),
+                Ok(made) => {
+                    made.limit(self.memory_limit)?;
+                    return Ok(made);
+                }
+            }
+        }
+    }
+
+    fn make_named(&self, name: &str) -> Result<Cgroup, (PathBuf, io::Error)> {
+        let memory = self.own.memory.join(name);
         let mut made = Cgroup {
             version: self.own.version,
             memory: memory.clone(),
             folders: Vec::new(),
             in_use: self.in_use.clone(),
         };
-        let pids = self.own.pids.as_ref().map(|parent| parent.join(&name));
+        let pids = self.own.pids.as_ref().map(|parent| parent.join(name));
         for folder in [Some(memory), pids].into_iter().flatten() {
-            fs::create_dir(&folder).map_err(|error| refused(&folder, &error))?;
-            made.folders.push(folder);
+            match fs::create_dir(&folder) {
+                Ok(()) => made.folders.push(folder),
+                Err(error) => return Err((folder, error)),
+            }
         }
-        made.limit(self.memory_limit)?;
         Ok(made)
     }
 }
@@ -217,12 +234,7 @@ impl Cgroup {
     /// # Errors
     /// When not.
     pub fn check(&self) -> Result<(), NoCgroup> {
-        let count = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let counted = read(&self.memory.join(count))?;
-        if !counted.lines().any(|line| line.starts_with("oom_kill ")) {
+        if self.kills()?.is_none() {
             return Err(NoCgroup::Uncounted);
         }
         for folder in &self.folders {
@@ -232,6 +244,23 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Whether the kernel has ended a process in it for want of memory. The runner tells of the program's, but
+    /// the kernel may take the runner too, while what the program held is still being freed.
+    #[must_use]
+    pub fn was_full(&self) -> bool {
+        matches!(self.kills(), Ok(Some(count)) if count > 0)
+    }
+
+    fn kills(&self) -> Result<Option<u64>, NoCgroup> {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let counts = read(&self.memory.join(file))?;
+        let count = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count.and_then(|count| count.trim().parse().ok()))
     }
 
     /// Ends what is still in it, and removes it.
@@ -256,56 +285,6 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where cgroups can be made, which with v2 takes some preparation.
-fn place() -> Result<Layout, NoCgroup> {
-    let proc = |file: &str| read(Path::new(file));
-    let mut own = layout(&proc("/proc/self/cgroup")?, &proc("/proc/self/mountinfo")?)?;
-    if own.version == Version::V2 {
-        hand_down(&own.memory, std::process::id())?;
-    }
-    let probe = |parent: &Path| {
-        let folder = parent.join(format!("{}probe", own_prefix()));
-        let made = fs::create_dir(&folder).and_then(|()| fs::remove_dir(&folder));
-        made.map_err(|error| refused(&folder, &error))
-    };
-    probe(&own.memory)?;
-    // Who may make the one need not be allowed the other, without which the runner counts processes.
-    own.pids = own.pids.filter(|pids| probe(pids).is_ok());
-    Ok(own)
-}
-
-/// Lets the cgroups below `own` have its controllers. The kernel refuses that as long as a process is in `own`
-/// itself, so that this one moves, and nobody else may be there.
-fn hand_down(own: &Path, pid: u32) -> Result<(), NoCgroup> {
-    let names = |file: &str| read(&own.join(file));
-    let has = |names: &str, name: &str| names.split_whitespace().any(|known| known == name);
-    let (available, below) = (names("cgroup.controllers")?, names("cgroup.subtree_control")?);
-    if has(&below, "memory") {
-        // The root of the tree, or one of a container's.
-        return Ok(());
-    }
-    if !has(&available, "memory") {
-        return Err(NoCgroup::NoMemoryBelow(own.to_owned()));
-    }
-    let pid = pid.to_string();
-    if names("cgroup.procs")?.lines().any(|other| other != pid) {
-        return Err(NoCgroup::NotAlone(own.to_owned()));
-    }
-    let leaf = own.join("server");
-    match fs::create_dir(&leaf) {
-        // A server was here before.
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(&leaf, &error)),
-        _ => {}
-    }
-    write(&procs(&leaf), &pid)?;
-    let wanted = if has(&available, "pids") {
-        "+memory +pids"
-    } else {
-        "+memory"
-    };
-    write(&own.join("cgroup.subtree_control"), wanted)
-}
-
 /// Moves a process and all below it. What a process starts after its own move is inside by itself, and what it
 /// had started by then is listed after the move: going down from the top misses nobody.
 fn enter(files: &[PathBuf], top: u32) -> Result<(), NoCgroup> {
@@ -322,30 +301,6 @@ fn enter(files: &[PathBuf], top: u32) -> Result<(), NoCgroup> {
         found.extend(children(pid));
     }
     Ok(())
-}
-
-/// Cgroups of servers that are no more. Those with this process's number are of one that had it before.
-fn leftovers(own: &Layout) -> Vec<PathBuf> {
-    let is_alive = |pid: u32| pid != std::process::id() && Path::new(&format!("/proc/{pid}")).exists();
-    let folders = [Some(&own.memory), own.pids.as_ref()].into_iter().flatten();
-    folders
-        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.to_str().and_then(maker).is_some_and(|pid| !is_alive(pid))
-        })
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn own_prefix() -> String {
-    format!("codeexec-{}-", std::process::id())
-}
-
-/// The process that gave a cgroup this name.
-fn maker(name: &str) -> Option<u32> {
-    let (pid, _) = name.strip_prefix("codeexec-")?.split_once('-')?;
-    pid.parse().ok()
 }
 
 /// Ends what is still in them, and removes them when that is gone.
@@ -389,7 +344,7 @@ fn refused(path: &Path, error: &io::Error) -> NoCgroup {
 }
 
 fn unless_panicked<T>(joined: Result<Result<T, NoCgroup>, JoinError>) -> Result<T, NoCgroup> {
-    joined.unwrap_or_else(|error| Err(NoCgroup::Runner(error.to_string())))
+    joined.unwrap_or_else(|error| Err(NoCgroup::Trial(error.to_string())))
 }
 
 #[cfg(test)]
@@ -399,7 +354,6 @@ mod tests {
 
     use super::*;
 
-    /// A folder with these files, as the kernel would make it.
     fn tree(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -408,79 +362,35 @@ mod tests {
         folder
     }
 
-    fn delegated(procs: &str) -> TempDir {
-        tree(&[
-            ("cgroup.controllers", "cpu memory pids\n"),
-            ("cgroup.subtree_control", "\n"),
-            ("cgroup.procs", procs),
-        ])
-    }
-
     fn text(folder: &Path, file: &str) -> String {
         fs::read_to_string(folder.join(file)).unwrap()
     }
 
     #[test]
-    fn a_server_alone_in_its_cgroup_moves_down_and_hands_its_controllers_down() {
-        let own = delegated("7\n");
-        hand_down(own.path(), 7).unwrap();
-        assert_eq!(text(own.path(), "server/cgroup.procs"), "7");
-        assert_eq!(text(own.path(), "cgroup.subtree_control"), "+memory +pids");
-    }
-
-    #[test]
-    fn a_cgroup_with_others_in_it_is_left_as_it_is() {
-        let own = delegated("7\n8\n");
-        assert_eq!(
-            hand_down(own.path(), 7),
-            Err(NoCgroup::NotAlone(own.path().to_owned()))
-        );
-        assert!(!own.path().join("server").exists());
-        assert_eq!(text(own.path(), "cgroup.subtree_control"), "\n");
-    }
-
-    #[test]
-    fn what_has_been_handed_down_already_needs_no_move() {
-        let own = tree(&[
-            ("cgroup.controllers", "memory pids\n"),
-            ("cgroup.subtree_control", "memory pids\n"),
-        ]);
-        hand_down(own.path(), 7).unwrap();
-        assert!(!own.path().join("server").exists());
-    }
-
-    #[test]
-    fn without_the_controller_of_processes_memory_is_handed_down_alone() {
-        let own = delegated("7\n");
-        fs::write(own.path().join("cgroup.controllers"), "memory\n").unwrap();
-        hand_down(own.path(), 7).unwrap();
-        assert_eq!(text(own.path(), "cgroup.subtree_control"), "+memory");
-    }
-
-    #[test]
-    fn without_the_memory_controller_there_is_nothing_to_hand_down() {
-        let own = delegated("7\n");
-        fs::write(own.path().join("cgroup.controllers"), "cpu pids\n").unwrap();
-        assert_eq!(
-            hand_down(own.path(), 7),
-            Err(NoCgroup::NoMemoryBelow(own.path().to_owned()))
-        );
-    }
-
-    #[test]
-    fn a_cgroup_has_the_limits_of_its_version() {
+    fn a_cgroup_has_the_limits_and_the_count_of_its_version() {
         let folder = tree(&[]);
+        // Dropped without a runtime, it stays, as a folder with files in it does anyway.
+        let cgroup = |version| Cgroup {
+            version,
+            memory: folder.path().to_owned(),
+            folders: vec![folder.path().to_owned()],
+            in_use: Arc::default(),
+        };
         let limit = |version| {
-            // Dropped without a runtime, it stays, as a folder with files in it does anyway.
-            let cgroup = Cgroup {
-                version,
-                memory: folder.path().to_owned(),
-                folders: vec![folder.path().to_owned()],
-                in_use: Arc::default(),
-            };
+            let cgroup = cgroup(version);
             cgroup.limit(1 << 29).unwrap();
             cgroup.counters().1
         };
+        let full = |version, counts: &str| {
+            let file = match version {
+                Version::V1 => "memory.oom_control",
+                Version::V2 => "memory.events",
+            };
+            fs::write(folder.path().join(file), counts).unwrap();
+            cgroup(version).was_full()
+        };
+        assert!(full(Version::V1, "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"));
+        assert!(!full(Version::V2, "oom 3\noom_kill 0\noom_group_kill 0\n"));
         assert_eq!(limit(Version::V2), "/sys/fs/cgroup");
         assert_eq!(text(folder.path(), "memory.max"), "536870912");
         assert_eq!(text(folder.path(), "memory.swap.max"), "0");
@@ -488,6 +398,25 @@ mod tests {
         assert_eq!(limit(Version::V1), "/sys/fs/cgroup/memory");
         assert_eq!(text(folder.path(), "memory.limit_in_bytes"), "536870912");
         assert_eq!(text(folder.path(), "memory.memsw.limit_in_bytes"), "536870912");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_passed_over() {
+        let folder = tree(&[]);
+        let name = |n: u32| folder.path().join(format!("{}{n}", own_prefix()));
+        // Other tests of this process count with the same counter, and none that far.
+        (0..50).for_each(|n| fs::create_dir(name(n)).unwrap());
+        let cgroups = Cgroups {
+            own: Layout {
+                version: Version::V2,
+                memory: folder.path().to_owned(),
+                pids: None,
+            },
+            memory_limit: 1,
+            in_use: Arc::default(),
+        };
+        let made = cgroups.make_now().unwrap();
+        assert!(made.memory >= name(50), "{made:?}");
     }
 
     #[test]
@@ -506,50 +435,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_dead_servers_left_is_removed() {
+    async fn a_cgroup_without_processes_is_removed_and_one_that_is_gone_is_fine() {
         let folder = tree(&[]);
-        let alive = std::os::unix::process::parent_id();
-        // More than the kernel's largest number of a process.
-        for name in [
-            "codeexec-4194305-0",
-            &format!("codeexec-{alive}-0"),
-            "codeexec-x-0",
-            "other",
-        ] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        let own = Layout {
-            version: Version::V2,
-            memory: folder.path().to_owned(),
-            pids: None,
-        };
-        let found = leftovers(&own);
-        assert_eq!(found, [folder.path().join("codeexec-4194305-0")]);
-        remove(found).await;
-        assert!(leftovers(&own).is_empty());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        let cgroup = folder.path().join("a");
+        fs::create_dir(&cgroup).unwrap();
+        remove(vec![cgroup.clone(), cgroup.clone()]).await;
+        assert!(!cgroup.exists());
     }
 
-    fn shell_with_a_child() -> (std::process::Child, u32) {
+    #[test]
+    fn all_below_a_process_enter_with_it() {
         let mut shell = std::process::Command::new("sh")
             .args(["-c", "sleep 60 & echo $!; wait"])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
+        let mut below = String::new();
         let mut stdout = io::BufReader::new(shell.stdout.take().unwrap());
-        io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-        (shell, line.trim().parse().unwrap())
-    }
-
-    #[test]
-    fn all_below_a_process_enter_with_it() {
-        let (mut shell, below) = shell_with_a_child();
+        io::BufRead::read_line(&mut stdout, &mut below).unwrap();
         let folder = tree(&[("cgroup.procs", "")]);
         enter(&[procs(folder.path())], shell.id()).unwrap();
         // A file, unlike the kernel's, holds what was written last.
-        assert_eq!(text(folder.path(), "cgroup.procs"), below.to_string());
-        kill_all(&below.to_string());
+        assert_eq!(text(folder.path(), "cgroup.procs"), below.trim());
+        kill_all(&below);
         shell.wait().unwrap();
     }
 }
