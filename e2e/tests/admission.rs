@@ -161,14 +161,14 @@ async fn a_running_pod_takes_no_other_image_and_no_further_container() -> Result
 
 /// A user with the right to edit what is in the executions' namespace, and without any other.
 const SOMEBODY: &str = "--as=somebody";
-const EDITORS: &str = "--as-group=codeexec-e2e-editors";
+const EDITORS: &str = "--as-group=e2e-editors";
 
 async fn let_somebody_edit(cluster: &Cluster) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "codeexec-e2e-editors", "namespace": cluster.executions_namespace},
+        "metadata": {"name": "e2e-editors", "namespace": cluster.executions_namespace},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "codeexec-e2e-editors"}],
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "e2e-editors"}],
     });
     let ran = tools::run("kubectl", &["apply", "-f", "-"], &binding.to_string()).await?;
     ensure!(ran.success, "{}", ran.stderr);
