@@ -137,7 +137,10 @@ proptest! {
     fn a_run_that_lacks_one_piece_with_text_is_not_whole(run in run(OWN), at in any::<Index>()) {
         let has_text = |frame: &FromRunner| matches!(frame, FromRunner::Output(output) if !output.data.is_empty());
         let pieces: Vec<usize> = (0..run.frames.len()).filter(|at| has_text(&run.frames[*at])).collect();
-        prop_assume!(!pieces.is_empty());
+        // No assumption: proptest gives up after a number of those, which many cases would reach.
+        if pieces.is_empty() {
+            return Ok(());
+        }
         let mut frames = run.frames;
         frames.remove(*at.get(&pieces));
         prop_assert!(!told(frames).is_whole());
