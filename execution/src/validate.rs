@@ -92,7 +92,14 @@ fn validate_env(spec: &CodeExecutionSpec) -> Result<(), Violation> {
         if !starts_well || !chars.all(|rest| rest == '_' || rest.is_ascii_alphanumeric()) || name.len() > 256
         {
             return Err(Violation::new(
-                format!("env.{}", name.escape_debug()),
+                // Its beginning tells which one; all of it may be megabytes.
+                format!(
+                    "env.{}",
+                    name.chars()
+                        .take(64)
+                        .flat_map(char::escape_debug)
+                        .collect::<String>()
+                ),
                 "must have a name of letters, digits and _ that does not begin with a digit, at most 256 long",
             ));
         }

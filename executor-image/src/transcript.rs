@@ -59,7 +59,7 @@ impl Transcript {
             return;
         }
         self.missed |= output.seq > self.next_seq;
-        self.next_seq = output.seq + 1;
+        self.next_seq = output.seq.saturating_add(1);
         match output.stream {
             Stream::Stdout => self.stdout.push_str(&output.data),
             Stream::Stderr => self.stderr.push_str(&output.data),
