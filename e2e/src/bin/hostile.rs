@@ -31,7 +31,7 @@ enum Place {
     /// A server in local mode, which is started for it
     Local {
         /// The codeexec-api executable
-        #[arg(long, value_name = "PATH", default_value_os_t = built("release/codeexec-api"))]
+        #[arg(long, value_name = "PATH", default_value_os_t = compiled("codeexec-api"))]
         api: PathBuf,
         #[command(flatten)]
         machine: Machine,
@@ -60,7 +60,7 @@ enum Place {
 #[derive(Args)]
 struct Machine {
     /// The codeexec-runner executable
-    #[arg(long, value_name = "PATH", default_value_os_t = built("release/codeexec-runner"))]
+    #[arg(long, value_name = "PATH", default_value_os_t = compiled("codeexec-runner"))]
     runner: PathBuf,
     /// The Python interpreter
     #[arg(long, value_name = "PATH", default_value_os_t = built("python/bin/python3"))]
@@ -73,6 +73,12 @@ struct Choice {
     /// Only those whose GROUP/NAME holds this
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
+}
+
+/// A release build, where cargo puts it.
+fn compiled(name: &str) -> PathBuf {
+    let elsewhere = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    elsewhere.unwrap_or_else(|| built("")).join("release").join(name)
 }
 
 fn built(path: &str) -> PathBuf {
