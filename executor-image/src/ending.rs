@@ -12,7 +12,7 @@ pub enum End {
     Deadline,
     /// The container was told to stop.
     Stopped,
-    /// It holds more than it may, where no cgroup saw to that.
+    /// It holds more than it may, where no cgroup saw to that, or its many processes were about to.
     MemoryFull,
     /// It has more processes and threads than it may, where the kernel did not see to that.
     TooManyProcesses(u64),

@@ -2,6 +2,7 @@
 //! it went, and exits.
 
 mod bounds;
+mod cgroup;
 mod child;
 mod ending;
 mod intake;

@@ -6,9 +6,9 @@ use std::path::Path;
 use codeexec_runner::frames::{NetworkReport, Ready};
 
 use crate::bounds::Bounds;
+use crate::cgroup::{MemoryUse, OomCounter, memory_limit};
 use crate::child::{Child, ChildError};
 use crate::last_words::LastWords;
-use crate::memory::{OomCounter, cgroup_limit};
 use crate::network::Probe;
 use crate::sandbox::{Options, Sandbox, SandboxError};
 use crate::scratch;
@@ -56,6 +56,7 @@ pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, Runne
     sys::close_on_exec();
     let signals = SignalQueue::new()?;
     let oom = OomCounter::open();
+    let bounds = Bounds::left_by_the_kernel(settings, MemoryUse::open());
     scratch::make(&[&settings.work_dir, Path::new("/tmp")]).map_err(RunnerError::Scratch)?;
     // Before the sandbox, which keeps the program from its thread.
     let writer = Writer::start(io::stdout())?;
@@ -63,7 +64,7 @@ pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, Runne
         work_dir: &settings.work_dir,
         nproc: settings.nproc,
         writer: writer.thread(),
-        memory_limit: settings.memory_limit.or_else(cgroup_limit),
+        memory_limit: settings.memory_limit.or_else(memory_limit),
         refuse_unmapped_memory: settings.memory_limit.is_some(),
     })?;
     let isolation = sandbox.report();
@@ -77,11 +78,11 @@ pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, Runne
         python_version: String::new(),
     };
     Ok(Supervisor {
-        bounds: Bounds::left_by_the_kernel(settings),
         signals,
         writer,
         child,
         probe,
+        bounds,
         ready,
         oom,
         last_words,

@@ -20,11 +20,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::bounds::Bounds;
+use crate::cgroup::OomCounter;
 use crate::child::{self, Child};
 use crate::ending::{End, bootstrap_error, describe, ended};
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
-use crate::memory::OomCounter;
 use crate::network::Probe;
 use crate::output::Collector;
 use crate::sys::{self, Signal, SignalQueue};

@@ -1,7 +1,8 @@
-//! A kernel that killed the program for want of memory, told from a program that killed itself.
+//! Memory that ran out: the kernel that killed the program for want of it, told from a program that killed itself,
+//! and many processes that the runner ends before the kernel has to.
 //!
-//! The counter is a file of the test's, in the place where a container finds that of its cgroup: what the kernel
-//! does to a group of processes is the end-to-end tests' affair.
+//! The cgroup's files are the test's, in the place where a container finds them: what the kernel does to a group of
+//! processes is the end-to-end tests' affair.
 
 mod common;
 
@@ -62,4 +63,53 @@ fn on_cgroup_v1_the_kernel_s_kill_is_told_by_its_count() {
             .result
             .oom_killed
     );
+}
+
+/// Runs a program of so many processes besides its first one, in a container with 256 MiB, of which `used` are in
+/// use as soon as they are there. They go on for 300 ms then.
+fn with_memory_in_use(processes: usize, used: u64, file_pages: u64) -> Ran {
+    let limit = 256 << 20;
+    let pages = file_pages / 2;
+    let file = |name: &str, text: &str| {
+        let file = scratch_file(&format!("{name}-{processes}-{file_pages}"));
+        fs::write(&file, text).expect("a file of one's own");
+        file
+    };
+    let current = file("memory.current", "1048576\n");
+    let max = file("memory.max", &format!("{limit}\n"));
+    let stat = format!("anon 1\ninactive_file {pages}\nactive_file {pages}\n");
+    let stat = file("memory.stat", &stat);
+    let mut start = Start::default();
+    for (name, file) in [("current", &current), ("max", &max), ("stat", &stat)] {
+        let host = file.to_str().expect("cargo's paths are text");
+        start = start.bwrap(&["--ro-bind", host, &format!("/sys/fs/cgroup/memory.{name}")]);
+    }
+    let code = format!(
+        "import os, time\nfor _ in range({processes}):\n    if os.fork() == 0: time.sleep(60)\n\
+         print('up', flush=True)\nwhile open('/sys/fs/cgroup/memory.current').read() != '{used}\\n': time.sleep(0.01)\n\
+         time.sleep(0.3)"
+    );
+    let mut runner = start.start();
+    runner.request(&request(&code));
+    runner.printed("up");
+    fs::write(&current, format!("{used}\n")).expect("a file of one's own");
+    runner.result()
+}
+
+#[test]
+fn many_processes_are_ended_before_they_fill_the_memory_together() {
+    let ran = with_memory_in_use(20, 230 << 20, 0);
+    assert_eq!((ran.signal(), ran.result.oom_killed), (9, true));
+}
+
+#[test]
+fn few_processes_may_use_the_whole_memory() {
+    let ran = with_memory_in_use(2, 255 << 20, 0);
+    assert_eq!((ran.code(), ran.result.oom_killed), (0, false));
+}
+
+#[test]
+fn pages_of_files_are_not_taken_for_memory_that_is_in_use() {
+    let ran = with_memory_in_use(20, 230 << 20, 100 << 20);
+    assert_eq!((ran.code(), ran.result.oom_killed), (0, false));
 }

@@ -13,8 +13,9 @@ const MIB: u64 = 1 << 20;
 const OPEN_FILES: u64 = 1024;
 /// Longest file. The size of /tmp and of the work directory bounds them together.
 const FILE_BYTES: u64 = 1024 * MIB;
-/// Processes and threads at once, unless the settings say otherwise.
-const PROCESSES: u64 = 256;
+/// Processes and threads at once, unless the settings say otherwise. A bomb of as many interpreters fits into
+/// 512 MiB, and can't keep the runner from its deadline for long; see [`crate::cgroup`].
+const PROCESSES: u64 = 64;
 
 /// A resource and how much of it there is.
 pub type Limit = (Resource, u64);
