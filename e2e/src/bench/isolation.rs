@@ -28,7 +28,7 @@ use tempfile::TempPath;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{Report, Samples};
+use super::{Report, Rounds};
 use crate::cluster::PATIENCE;
 
 /// Fewest samples of each kind: the layers cost about as much as one sample differs from the next.
@@ -64,8 +64,7 @@ enum Layers {
 pub async fn measure_isolation(runner: &Path, samples: usize, report: &mut Report) -> Result<()> {
     let runners = Runners::of(runner)?;
     runners.differ_in_their_layers().await?;
-    let kinds = ["layers.cold", "layers.warm", "bare.cold", "bare.warm"];
-    let mut taken = [const { Samples::new() }; 4];
+    let mut rounds = Rounds::new(["layers.cold", "layers.warm", "bare.cold", "bare.warm"]);
     for round in 0..WARM_UP + samples.max(SAMPLES_MIN) {
         let mut times = [Duration::ZERO; 4];
         // Neither is always the second, which finds the caches as the first has left them.
@@ -80,15 +79,10 @@ pub async fn measure_isolation(runner: &Path, samples: usize, report: &mut Repor
             times[at + 1] = runners.warm(layers).await?;
         }
         if round >= WARM_UP {
-            taken
-                .iter_mut()
-                .zip(times)
-                .for_each(|(samples, time)| samples.push(time));
+            rounds.push(times);
         }
     }
-    report
-        .times
-        .extend(kinds.into_iter().zip(taken.iter().map(Samples::summary)));
+    report.add(&rounds);
     report.compare_isolation();
     Ok(())
 }

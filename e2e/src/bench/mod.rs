@@ -34,5 +34,5 @@ pub use idle::{Footprint, with_finished_executions};
 pub use isolation::measure_isolation;
 pub use local::LocalServer;
 pub use namespace::BenchNamespace;
-pub use report::{IsolationOverhead, PodCost, Report, Samples};
+pub use report::{IsolationOverhead, PodCost, Report, Rounds, Samples};
 pub use sampling::take_samples;

@@ -49,6 +49,31 @@ fn round(ms: f64) -> f64 {
     (ms * 100.0).round() / 100.0
 }
 
+/// Samples of several kinds, of which each round takes one.
+#[derive(Clone, Debug)]
+pub struct Rounds<const N: usize> {
+    kinds: [&'static str; N],
+    taken: [Samples; N],
+}
+
+impl<const N: usize> Rounds<N> {
+    /// None yet.
+    #[must_use]
+    pub const fn new(kinds: [&'static str; N]) -> Self {
+        Self {
+            kinds,
+            taken: [const { Samples::new() }; N],
+        }
+    }
+
+    /// Adds one, in the order of the kinds.
+    pub fn push(&mut self, times: [Duration; N]) {
+        for (samples, time) in self.taken.iter_mut().zip(times) {
+            samples.push(time);
+        }
+    }
+}
+
 /// What the report says of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -107,6 +132,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Takes in what was measured.
+    pub fn add<const N: usize>(&mut self, rounds: &Rounds<N>) {
+        let summaries = rounds.taken.iter().map(Samples::summary);
+        self.times.extend(rounds.kinds.into_iter().zip(summaries));
+    }
+
     /// How much longer the median of one kind is than that of another, in milliseconds.
     #[must_use]
     pub fn difference(&self, of: &str, to: &str) -> Option<f64> {

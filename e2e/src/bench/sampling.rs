@@ -1,12 +1,12 @@
 //! Takes the samples, in turn.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::ExecutorPoolSpec;
 
-use super::{AttachedFloor, BenchNamespace, LocalServer, PodCost, PodFloor, Report, Samples, python_floor};
+use super::{AttachedFloor, BenchNamespace, LocalServer, PodCost, PodFloor, Report, Rounds, python_floor};
 use crate::{Cluster, Program};
 
 /// Samples before the counted ones: connections, caches, the operator's own start.
@@ -51,8 +51,7 @@ async fn take_in(
     let floor = PodFloor::like_the_operators(cluster, namespace).await?;
     let mut attached = AttachedFloor::start(&floor).await?;
 
-    let kinds = ["cold", "local", "floor.pod", "floor.attached", "floor.python"];
-    let mut taken = [const { Samples::new() }; 5];
+    let mut rounds = Rounds::new(["cold", "local", "floor.pod", "floor.attached", "floor.python"]);
     for round in 0..WARM_UP + samples {
         floor.settle(&attached).await?;
         let began = Instant::now();
@@ -70,15 +69,10 @@ async fn take_in(
             python_floor(&python).await?,
         ];
         if round >= WARM_UP {
-            taken
-                .iter_mut()
-                .zip(times)
-                .for_each(|(samples, time)| samples.push(time));
+            rounds.push(times);
         }
     }
-    report
-        .times
-        .extend(kinds.into_iter().zip(taken.iter().map(Samples::summary)));
+    report.add(&rounds);
     let comparisons = samples.div_ceil(3).max(COMPARISONS_MIN);
     report.pod_user_namespace_ms = Some(user_namespace(&floor, &attached, comparisons, report).await?);
     if let Some(plain) = floor.without_runtime_class() {
@@ -114,15 +108,15 @@ async fn compare(
     samples: usize,
     report: &mut Report,
 ) -> Result<Option<PodCost>> {
-    let mut taken = [const { Samples::new() }; 2];
+    let mut rounds = Rounds::new(kinds);
     for _ in 0..samples {
-        for (samples, floor) in taken.iter_mut().zip(floors) {
+        let mut times = [Duration::ZERO; 2];
+        for (time, floor) in times.iter_mut().zip(floors) {
             floor.settle(keep).await?;
-            samples.push(floor.sample().await?);
+            *time = floor.sample().await?;
         }
+        rounds.push(times);
     }
-    report
-        .times
-        .extend(kinds.into_iter().zip(taken.iter().map(Samples::summary)));
+    report.add(&rounds);
     Ok(report.difference(kinds[0], kinds[1]).map(PodCost::Ms))
 }

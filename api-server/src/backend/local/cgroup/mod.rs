@@ -354,7 +354,8 @@ mod tests {
 
     use super::*;
 
-    fn tree(files: &[(&str, &str)]) -> TempDir {
+    /// A folder with these files, as the kernel would make it.
+    pub(super) fn tree(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();

@@ -90,16 +90,8 @@ fn maker(name: &str) -> Option<u32> {
 mod tests {
     use tempfile::TempDir;
 
+    use super::super::tests::tree;
     use super::*;
-
-    /// A folder with these files, as the kernel would make it.
-    fn tree(files: &[(&str, &str)]) -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(folder.path().join(name), text).unwrap();
-        }
-        folder
-    }
 
     fn delegated(procs: &str) -> TempDir {
         tree(&[
