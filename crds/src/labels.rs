@@ -13,6 +13,12 @@ pub const ANNOTATION_EXPIRES_AT: &str = "codeexec.dev/expires-at";
 pub const LABEL_EXECUTION: &str = "codeexec.dev/execution";
 /// Label of an executor Pod: the ExecutorPool it was made from.
 pub const LABEL_POOL: &str = "codeexec.dev/pool";
+/// Label of an executor Pod that was made idle, for a pool: fingerprint of what it was made from.
+pub const LABEL_TEMPLATE: &str = "codeexec.dev/template";
+/// Annotation of an idle Pod: the operator's process that may claim it.
+pub const ANNOTATION_OPERATOR: &str = "codeexec.dev/operator";
+/// Annotation of an idle Pod: when it became ready, RFC 3339.
+pub const ANNOTATION_READY_SINCE: &str = "codeexec.dev/ready-since";
 /// Label of an executor Pod that serves no execution: what the operator finds out with it.
 pub const LABEL_PROBE: &str = "codeexec.dev/probe";
 /// The recommended label that says who manages an object; the operator watches Pods by it.

@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutorPoolSpec {
-    /// How many idle Pods are kept ready, 0 to 500. With 0 every execution starts a Pod of its own; this version
-    /// keeps none ready, so every value acts as 0.
+    /// How many idle Pods are kept ready, 0 to 500. With 0 every execution starts a Pod of its own. Each takes its
+    /// request of memory and CPU for as long as it waits.
     #[serde(default)]
     #[schemars(range(min = 0, max = 500), default)]
     pub replicas: i32,
@@ -48,8 +48,8 @@ pub struct ExecutorPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Modules that an idle Pod imports, inside its sandbox, before it counts as ready: at most 64. Without effect
-    /// as long as no Pods are kept ready.
+    /// Modules that an idle Pod imports, inside its sandbox, before it counts as ready: at most 64. Absent means
+    /// numpy, pandas and matplotlib.pyplot; an empty list means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub preload: Option<Vec<String>>,
@@ -77,18 +77,19 @@ pub struct ExecutorPoolSpec {
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// The longest that a Pod waits idle before it is replaced, in seconds, 60 to 86400. Without effect as long as
-    /// no Pods are kept ready.
+    /// The longest that a Pod waits idle before it is replaced, in seconds, 60 to 86400.
     #[serde(default = "default_max_idle")]
     #[schemars(range(min = 60, max = 86_400), default = "default_max_idle")]
     pub max_idle_seconds: i64,
 
-    /// Most executions at once; absent means no bound of the pool's own. At least 1. This version sets no bound.
+    /// Most executions at once; absent means no bound of the pool's own. At least 1. More than that wait, one of
+    /// each user in turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent: Option<i32>,
 
-    /// Most executions that wait for their turn, at least 0. This version has no such bound.
+    /// Most executions that wait for their turn, at least 0. Further ones end at once as QuotaExceeded, which the
+    /// HTTP API answers with 503 and Retry-After.
     #[serde(default = "default_queue_limit")]
     #[schemars(range(min = 0), default = "default_queue_limit")]
     pub queue_limit: i32,
@@ -154,10 +155,27 @@ pub struct ExecutorPoolStatus {
     pub isolation: Option<crate::Isolation>,
 }
 
+impl ExecutorPoolSpec {
+    /// `queueLimit` of a pool that sets none, and of `default` where it does not exist.
+    pub const DEFAULT_QUEUE_LIMIT: i32 = 100;
+
+    /// `preload` of a pool that sets none.
+    pub const DEFAULT_PRELOAD: [&str; 3] = ["numpy", "pandas", "matplotlib.pyplot"];
+
+    /// The modules that its idle Pods import.
+    #[must_use]
+    pub fn modules(&self) -> Vec<&str> {
+        match &self.preload {
+            Some(modules) => modules.iter().map(String::as_str).collect(),
+            None => Self::DEFAULT_PRELOAD.to_vec(),
+        }
+    }
+}
+
 fn default_max_idle() -> i64 {
     3_600
 }
 
 fn default_queue_limit() -> i32 {
-    100
+    ExecutorPoolSpec::DEFAULT_QUEUE_LIMIT
 }

@@ -86,6 +86,10 @@ impl Dispatcher {
                 self.context.images.learn(&view);
                 listed.insert(view.name.clone());
                 self.pods.insert(view.name.clone(), view.clone());
+                if view.is_idle() {
+                    return self.context.pools.on_idle_pod(&self.context, view);
+                }
+                self.context.pools.forget_pod(&view.name, false);
                 match view.execution_uid.as_ref().and_then(|uid| self.handles.get(uid)) {
                     // A driver that has ended no longer listens.
                     Some(handle) => drop(handle.pods_tx.send(PodUpdate::Present(Box::new(view)))),
@@ -107,6 +111,7 @@ impl Dispatcher {
 
     fn pod_gone(&mut self, view: PodView) {
         self.pods.remove(&view.name);
+        self.context.pools.forget_pod(&view.name, true);
         if let Some(handle) = view.execution_uid.as_ref().and_then(|uid| self.handles.get(uid)) {
             let _ = handle.pods_tx.send(PodUpdate::Gone(Box::new(view)));
         }
@@ -167,7 +172,16 @@ impl Dispatcher {
             .filter(|view| view.execution_uid.as_ref() == Some(&uid))
             .cloned()
             .collect();
-        let driver = Driver::new(self.context.clone(), execution.clone(), pods, updates_rx, pods_rx);
+        // Whoever led before may have begun with what is in the first list, and so may a driver that panicked.
+        let inherited = !self.executions_listed || !pause.is_zero();
+        let driver = Driver::new(
+            self.context.clone(),
+            execution.clone(),
+            pods,
+            inherited,
+            updates_rx,
+            pods_rx,
+        );
         let task = self.drivers.spawn(async move {
             tokio::time::sleep(pause).await;
             driver.run().await;

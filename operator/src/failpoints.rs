@@ -22,6 +22,9 @@ pub const NAMES: [&str; 14] = [
     "before-pod-delete",
 ];
 
+/// Named steps of an execution that gets an idle Pod, besides those from `before-frame` on.
+pub const CLAIM_NAMES: [&str; 2] = ["before-claim", "after-claim"];
+
 /// Annotation that names a step and the process that is to die there.
 pub const ANNOTATION: &str = "codeexec.dev/failpoint";
 
@@ -58,7 +61,10 @@ impl Failpoint {
     pub fn is(&self, name: &str) -> bool {
         #[cfg(feature = "failpoints")]
         {
-            debug_assert!(NAMES.contains(&name), "{name} is not a failpoint");
+            debug_assert!(
+                NAMES.contains(&name) || CLAIM_NAMES.contains(&name),
+                "{name} is not a failpoint"
+            );
             self.name.as_deref() == Some(name)
         }
         #[cfg(not(feature = "failpoints"))]

@@ -4,6 +4,7 @@
 //! different nodes need not agree. A leader that could not renew in time ends its process, for only that
 //! stops everything it has under way.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,12 +19,33 @@ use crate::connection::{CallError, call};
 /// Pause between looks of a replica that waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Until when this process is sure to lead: nobody takes the Lease before.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Mutex<Option<Instant>>>);
+
+impl Held {
+    /// Waits for ever where that is not sure any more: the process is about to end, and must not begin anything
+    /// that its successor may be doing as well.
+    pub async fn or_never(&self) {
+        // A panic elsewhere can't have left an instant half written.
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none_or(|until| until <= Instant::now()) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn until(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+}
+
 /// The Lease and this process's name in it.
 pub struct Election {
     api: Api<Lease>,
     name: String,
     holder: String,
     duration: Duration,
+    held: Held,
     seen: Option<Seen>,
 }
 
@@ -63,12 +85,13 @@ fn standing(spec: &LeaseSpec, holder: &str, unchanged_for: Duration, own_duratio
 impl Election {
     /// An election for the Lease `name` among processes that are called differently.
     #[must_use]
-    pub fn new(api: Api<Lease>, name: String, holder: String, duration: Duration) -> Self {
+    pub fn new(api: Api<Lease>, name: String, holder: String, duration: Duration, held: Held) -> Self {
         Self {
             api,
             name,
             holder,
             duration,
+            held,
             seen: None,
         }
     }
@@ -126,7 +149,18 @@ impl Election {
         }
     }
 
+    /// Whether the Lease is this process's, which it then is for its duration from before the call on: another
+    /// one counts from when it saw the write.
     async fn try_acquire(&mut self) -> Result<bool, CallError> {
+        let until = Instant::now() + self.duration;
+        let taken = self.try_take().await?;
+        if taken {
+            self.held.until(until);
+        }
+        Ok(taken)
+    }
+
+    async fn try_take(&mut self) -> Result<bool, CallError> {
         let mut lease = match call(self.api.get(&self.name)).await {
             Ok(lease) => lease,
             Err(error) if error.is_not_found() => return self.create().await,

@@ -25,7 +25,7 @@ pub mod metrics;
 pub mod observe;
 pub mod operate;
 pub mod pod;
-pub mod pools;
+pub mod pool;
 pub mod records;
 pub mod retention;
 pub mod session;

@@ -1,12 +1,13 @@
 //! What `/metrics` tells, in Prometheus' text format.
 
-use codeexec_crds::{Isolation, Phase, Reachability, Reason};
+use codeexec_crds::{ExecutorPoolStatus, Isolation, Phase, Reachability, Reason, Timings};
 use codeexec_execution::isolation::{Layer, word};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
@@ -17,6 +18,13 @@ const STATES: [Reachability; 3] = [
     Reachability::Unknown,
 ];
 
+/// From what an idle Pod takes to the longest timeout with a queue before it.
+fn stage_histogram() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ])
+}
+
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -24,6 +32,9 @@ pub struct Metrics {
     executions: Family<Labels<2>, Counter>,
     layers: Family<Labels<2>, Gauge>,
     network: Family<Labels<3>, Gauge>,
+    pods: Family<Labels<2>, Gauge>,
+    queued: Family<Labels<1>, Gauge>,
+    stages: Family<Labels<2>, Histogram, fn() -> Histogram>,
 }
 
 impl Default for Metrics {
@@ -45,11 +56,32 @@ impl Default for Metrics {
             "What the last Pod of a pool could reach apart from the program's filter: 1 at the state of each target",
             network.clone(),
         );
+        let (pods, queued) = (Family::default(), Family::default());
+        registry.register(
+            "pool_pods",
+            "Pods of a pool: idle and wanted, idle and there, idle and ready, and claimed by executions",
+            pods.clone(),
+        );
+        registry.register(
+            "pool_queued",
+            "Executions that wait for their turn in a pool",
+            queued.clone(),
+        );
+        let stages = Family::new_with_constructor(stage_histogram as fn() -> Histogram);
+        registry.register_with_unit(
+            "execution_stage",
+            "How long each stage of an execution took: queue, start, claim, run, collect, and total",
+            Unit::Seconds,
+            stages.clone(),
+        );
         Self {
             registry,
             executions,
             layers,
             network,
+            pods,
+            queued,
+            stages,
         }
     }
 }
@@ -62,6 +94,38 @@ impl Metrics {
             ("reason", reason.map_or("", Reason::as_str).to_owned()),
         ];
         self.executions.get_or_create(&labels).inc();
+    }
+
+    /// Notes how long the stages of an execution took.
+    pub fn stages(&self, warm: bool, timings: &Timings) {
+        for (stage, ms) in [
+            ("queue", timings.queue_ms),
+            ("start", timings.start_ms),
+            ("claim", timings.claim_ms),
+            ("run", timings.run_ms),
+            ("collect", timings.collect_ms),
+            ("total", timings.total_ms),
+        ] {
+            let labels = [("stage", stage.to_owned()), ("warm", warm.to_string())];
+            // Far below where a float is exact no more.
+            #[allow(clippy::cast_precision_loss)]
+            self.stages.get_or_create(&labels).observe(ms as f64 / 1000.0);
+        }
+    }
+
+    /// Shows how a pool stands.
+    pub fn pool(&self, pool: &str, wanted: i32, status: &ExecutorPoolStatus) {
+        for (state, count) in [
+            ("wanted", wanted),
+            ("idle", status.replicas),
+            ("ready", status.ready),
+            ("claimed", status.claimed),
+        ] {
+            let labels = [("pool", pool.to_owned()), ("state", state.to_owned())];
+            self.pods.get_or_create(&labels).set(count.into());
+        }
+        let labels = [("pool", pool.to_owned())];
+        self.queued.get_or_create(&labels).set(status.queued.into());
     }
 
     /// Shows what a Pod of a pool reported.

@@ -1,9 +1,12 @@
 //! What of a Pod matters to the next step, read off the object once.
 
-use codeexec_crds::LABEL_EXECUTION;
+use std::time::Duration;
+
+use codeexec_crds::{ANNOTATION_OPERATOR, ANNOTATION_READY_SINCE, LABEL_EXECUTION, LABEL_TEMPLATE};
 use codeexec_execution::outcome::End;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A Pod, pruned to what decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +43,18 @@ pub struct PodView {
     pub image_id: Option<String>,
     /// Its RuntimeClass.
     pub runtime_class: Option<String>,
+    /// Its version, for writes that must not meet another one.
+    pub resource_version: Option<String>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Seconds since its start after which the kubelet ends it.
+    pub deadline_seconds: Option<i64>,
+    /// Fingerprint of what an idle Pod was made from.
+    pub template: Option<String>,
+    /// The operator's process that may claim it, as long as it is idle.
+    pub operator: Option<String>,
+    /// Whether it says that it is ready.
+    pub marked_ready: bool,
 }
 
 /// How a container ended.
@@ -52,6 +67,20 @@ pub struct Terminated {
 }
 
 impl PodView {
+    /// How long the Pod's deadline has been running, or will have been at most: it counts from the start, which
+    /// comes after the creation.
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Duration {
+        let since = self.start_time.or(self.created).unwrap_or(now);
+        now.duration_since(since).try_into().unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether it is an idle Pod of a pool, in no execution's hands.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.execution_uid.is_none() && self.template.is_some()
+    }
+
     /// Keeps what ended the Pod: a later status can lack it, from a kubelet that had not heard of it yet. That the
     /// Pod is being deleted says less than why.
     #[must_use]
@@ -67,6 +96,7 @@ impl PodView {
 impl From<&Pod> for PodView {
     fn from(pod: &Pod) -> Self {
         let metadata = &pod.metadata;
+        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name);
         let spec = pod.spec.as_ref();
         let status = pod.status.clone().unwrap_or_default();
         let container = status.container_statuses.iter().flatten().next();
@@ -78,10 +108,7 @@ impl From<&Pod> for PodView {
         let runs = state.is_some_and(|state| state.running.is_some());
         Self {
             name: metadata.name.clone().unwrap_or_default(),
-            execution_uid: metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(LABEL_EXECUTION).cloned()),
+            execution_uid: label(metadata, LABEL_EXECUTION),
             owner: metadata
                 .owner_references
                 .iter()
@@ -110,8 +137,18 @@ impl From<&Pod> for PodView {
                 .map(|container| container.image_id.clone())
                 .filter(|id| !id.is_empty()),
             runtime_class: spec.and_then(|spec| spec.runtime_class_name.clone()),
+            resource_version: metadata.resource_version.clone(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            deadline_seconds: spec.and_then(|spec| spec.active_deadline_seconds),
+            template: label(metadata, LABEL_TEMPLATE),
+            operator: annotation(ANNOTATION_OPERATOR).cloned(),
+            marked_ready: annotation(ANNOTATION_READY_SINCE).is_some(),
         }
     }
+}
+
+fn label(metadata: &ObjectMeta, name: &str) -> Option<String> {
+    metadata.labels.as_ref()?.get(name).cloned()
 }
 
 /// Why a container's image does not come. The kubelet goes on trying but for the reasons that can't mend.

@@ -12,6 +12,7 @@ use crate::dispatcher::Dispatcher;
 use crate::driver::Context;
 use crate::health::Health;
 use crate::lease::Election;
+use crate::pool::keeper;
 use crate::settings::Settings;
 use crate::{retention, user_namespaces};
 
@@ -38,7 +39,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let probes = tokio::spawn(health.clone().serve(settings.listen, context.clone()));
     let leases = Api::namespaced(clients.main.clone(), &settings.executions_namespace);
     let duration = Duration::from_secs(settings.lease_seconds.unsigned_abs().into());
-    let mut election = Election::new(leases, settings.lease_name, holder, duration);
+    let held = context.held.clone();
+    let mut election = Election::new(leases, settings.lease_name, holder, duration, held);
     clients.main.apiserver_version().await?;
     health.set_ready();
 
@@ -51,9 +53,15 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     });
     let lead = async {
         election.acquire().await;
-        let dispatcher = Dispatcher::new(context.clone());
+        let work = async {
+            keeper::adopt(&context).await;
+            tokio::join!(
+                Dispatcher::new(context.clone()).run(),
+                keeper::run(context.clone())
+            )
+        };
         tokio::select! {
-            () = dispatcher.run() => {}
+            _ = work => {}
             () = retention::run(context.clone()) => {}
             () = election.hold() => {}
         }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use codeexec_crds::{
-    CodeExecution, EXECUTOR_CONTAINER, ExecutorPoolSpec, LABEL_EXECUTION, LABEL_MANAGED_BY, LABEL_POOL,
-    LABEL_PROBE, MANAGED_BY,
+    ANNOTATION_OPERATOR, CodeExecution, EXECUTOR_CONTAINER, ExecutorPool, ExecutorPoolSpec, LABEL_EXECUTION,
+    LABEL_MANAGED_BY, LABEL_POOL, LABEL_PROBE, LABEL_TEMPLATE, MANAGED_BY, bounds,
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod, PodDNSConfig,
     PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::Resource;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 use crate::settings::{Settings, parse_quantity};
 
@@ -22,6 +22,12 @@ pub const REPORT_SECONDS: i64 = 5;
 
 /// Seconds between SIGTERM and SIGKILL: the runner answers SIGTERM with the result so far.
 pub const GRACE_SECONDS: i64 = 2;
+
+/// How long a Pod that is too old may take to be replaced.
+const REPLACEMENT_SECONDS: i64 = 600;
+
+/// Hexadecimal digits of a fingerprint.
+const FINGERPRINT: usize = 16;
 
 /// Name of the volume for what programs write, where there is one.
 const SCRATCH: &str = "scratch";
@@ -106,6 +112,59 @@ impl Template<'_> {
             .unwrap_or(i64::MAX)
             .saturating_add(REPORT_SECONDS);
         self.prepared(metadata, deadline)
+    }
+
+    /// An idle Pod of a pool, for whatever execution comes, that `holder` may claim.
+    #[must_use]
+    pub fn for_pool(&self, pool: &ExecutorPool, name: &str, holder: &str) -> PreparedPod {
+        let pool_name = pool.name_any();
+        let own = [
+            (LABEL_POOL, label_value(&pool_name)),
+            (LABEL_TEMPLATE, self.fingerprint()),
+        ];
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels(own)),
+            annotations: Some([(ANNOTATION_OPERATOR.to_owned(), holder.to_owned())].into()),
+            owner_references: pool.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        self.warm(self.prepared(metadata, self.idle_deadline()))
+    }
+
+    /// Tells Pods of different specs apart. Whether there are user namespaces is found out, and no reason to
+    /// replace a Pod.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let asked = Template {
+            host_users: self.pool.host_users.or(self.settings.host_users),
+            ..*self
+        };
+        let prepared = asked.warm(asked.prepared(ObjectMeta::default(), self.idle_deadline()));
+        // A spec is plain data: serde_json can't refuse it.
+        let spec = serde_json::to_string(&prepared.0.spec).unwrap_or_default();
+        codeexec_execution::code_sha256(&spec)[..FINGERPRINT].to_owned()
+    }
+
+    /// The longest life of an idle Pod: until it is too old, until it is replaced then, and until the last
+    /// execution that it may get has ended.
+    fn idle_deadline(&self) -> i64 {
+        let last = i64::from(*bounds::TIMEOUT_SECONDS.end());
+        self.pool.max_idle_seconds.max(1) + REPLACEMENT_SECONDS + last + REPORT_SECONDS
+    }
+
+    /// Makes a Pod import the pool's modules.
+    fn warm(&self, mut prepared: PreparedPod) -> PreparedPod {
+        let modules = self.pool.modules().join(",");
+        let containers = prepared.0.spec.iter_mut().flat_map(|spec| &mut spec.containers);
+        for container in containers {
+            container.env.get_or_insert_default().push(EnvVar {
+                name: "CODEEXEC_PRELOAD".to_owned(),
+                value: Some(modules.clone()),
+                value_from: None,
+            });
+        }
+        prepared
     }
 
     /// A Pod that runs no execution: what its runner reports is all that is wanted of it.
@@ -299,7 +358,7 @@ fn mount(name: &str, path: &str) -> VolumeMount {
 }
 
 /// A pool's name as a label: labels are shorter than names may be.
-fn label_value(name: &str) -> String {
+pub(crate) fn label_value(name: &str) -> String {
     name.chars().take(63).collect()
 }
 

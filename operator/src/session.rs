@@ -8,6 +8,7 @@
 //! The stream is always drained, whatever the driver does: an attached stream that nobody reads stops the
 //! container's output, and its log with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use codeexec_crds::EXECUTOR_CONTAINER;
@@ -16,7 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::failpoints::Failpoint;
@@ -55,15 +56,15 @@ pub enum Event {
 
 /// A handle on the task that keeps the stream. Dropping it closes the stream.
 pub struct Session {
-    requests_tx: mpsc::Sender<Request>,
+    requests_tx: mpsc::Sender<(Request, Failpoint)>,
     events_rx: mpsc::UnboundedReceiver<Event>,
     _stop: DropGuard,
 }
 
 impl Session {
-    /// Starts to open a stream to a Pod that is bound.
+    /// Starts to open a stream to a Pod that is bound. `news`, where there is one, is told of every event.
     #[must_use]
-    pub fn open(pods: Api<Pod>, pod: String, failpoint: Failpoint) -> Self {
+    pub fn open(pods: Api<Pod>, pod: String, failpoint: Failpoint, news: Option<Arc<Notify>>) -> Self {
         let (requests_tx, requests_rx) = mpsc::channel(1);
         let (events_tx, events_rx) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
@@ -73,6 +74,7 @@ impl Session {
             failpoint,
             requests_rx,
             events_tx,
+            news,
         };
         let stopped = stop.clone();
         tokio::spawn(async move {
@@ -99,9 +101,9 @@ impl Session {
     }
 
     /// Sends the request. [`Event::Sent`] follows, or [`Event::Broken`].
-    pub fn send(&self, request: Request) {
+    pub fn send(&self, request: Request, failpoint: Failpoint) {
         // Full means that one is under way already, which the runner would answer just the same.
-        let _ = self.requests_tx.try_send(request);
+        let _ = self.requests_tx.try_send((request, failpoint));
     }
 }
 
@@ -109,8 +111,9 @@ struct StreamTask {
     pods: Api<Pod>,
     pod: String,
     failpoint: Failpoint,
-    requests_rx: mpsc::Receiver<Request>,
+    requests_rx: mpsc::Receiver<(Request, Failpoint)>,
     events_tx: mpsc::UnboundedSender<Event>,
+    news: Option<Arc<Notify>>,
 }
 
 impl StreamTask {
@@ -118,17 +121,32 @@ impl StreamTask {
         loop {
             let process = self.attach().await;
             self.failpoint.hit("after-attach");
-            if self.events_tx.send(Event::Attached).is_err() {
+            if !self.tell(Event::Attached) {
                 return;
             }
             if let Err(error) = self.converse(process).await {
                 tracing::debug!(pod = self.pod, %error, "attach stream broke");
             }
-            if self.events_tx.send(Event::Broken).is_err() {
+            if !self.tell(Event::Broken) {
                 return;
             }
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    /// Whether somebody is left to tell: without a receiver the driver is done, and the stream about to be closed.
+    fn tell(&mut self, event: Event) -> bool {
+        let idle = matches!(
+            event,
+            Event::Attached | Event::Broken | Event::Frame(FromRunner::Ready(_))
+        );
+        // Who waits for an idle Pod has no use for the news of a program.
+        self.news = self.news.take().filter(|_| idle);
+        let told = self.events_tx.send(event).is_ok();
+        if let Some(news) = &self.news {
+            news.notify_one();
+        }
+        told
     }
 
     async fn attach(&self) -> AttachedProcess {
@@ -170,14 +188,14 @@ impl StreamTask {
                     count => {
                         for frame in decoder.push(&buffer[..count]) {
                             heard = true;
-                            // Without a receiver the driver is done; the stream is closed by then.
-                            let _ = self.events_tx.send(Event::Frame(frame));
+                            self.tell(Event::Frame(frame));
                         }
                     }
                 },
-                Some(request) = self.requests_rx.recv() => {
-                    self.write(&mut stdin, &frames::encode(&ToRunner::Request(Box::new(request)))).await?;
-                    let _ = self.events_tx.send(Event::Sent);
+                Some((request, failpoint)) = self.requests_rx.recv() => {
+                    let frame = frames::encode(&ToRunner::Request(Box::new(request)));
+                    write(&mut stdin, &frame, &failpoint).await?;
+                    self.tell(Event::Sent);
                 }
                 () = tokio::time::sleep(HELLO_AGAIN), if !heard => {
                     stdin.write_all(&frames::encode(&ToRunner::Hello)).await?;
@@ -186,20 +204,20 @@ impl StreamTask {
             }
         }
     }
+}
 
-    async fn write(
-        &self,
-        stdin: &mut (impl tokio::io::AsyncWrite + Unpin),
-        frame: &[u8],
-    ) -> std::io::Result<()> {
-        if self.failpoint.is("mid-frame") {
-            stdin.write_all(&frame[..frame.len() / 2]).await?;
-            stdin.flush().await?;
-            // The bytes still have to leave the process: dying at once would only be `before-frame` again.
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            self.failpoint.die("mid-frame");
-        }
-        stdin.write_all(frame).await?;
-        stdin.flush().await
+async fn write(
+    stdin: &mut (impl tokio::io::AsyncWrite + Unpin),
+    frame: &[u8],
+    failpoint: &Failpoint,
+) -> std::io::Result<()> {
+    if failpoint.is("mid-frame") {
+        stdin.write_all(&frame[..frame.len() / 2]).await?;
+        stdin.flush().await?;
+        // The bytes still have to leave the process: dying at once would only be `before-frame` again.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        failpoint.die("mid-frame");
     }
+    stdin.write_all(frame).await?;
+    stdin.flush().await
 }

@@ -1,14 +1,17 @@
 //! The next step of one execution: a pure function of what is observed.
 //!
 //! ```text
-//!   create Pod ─▶ record its name ─▶ attach ─▶ send ─▶ (record Running) ─▶ finish
-//!        ▲                             │          after a takeover: read the log first
-//!        └── only while no runner can have got the request
+//!   enter ─┬▶ claim an idle Pod ────────────────────┬▶ send ─▶ (record Running) ─▶ finish
+//!          └▶ create Pod ─▶ record its name ─▶ attach ┘          after a takeover: read the log first
+//!               ▲                              │
+//!               └── only while no runner can have got the request
 //! ```
 //!
-//! At most once rests on two facts that hold here: `Send` comes only after the Pod's name was recorded in the
-//! status under the object's resourceVersion, which whoever was replaced meanwhile fails to do; and a second
-//! Pod is created only where the first provably never got the request.
+//! At most once rests on these facts. `Send` comes only after the Pod was claimed under its own resourceVersion, or
+//! its name was recorded in the status under the object's: whoever was replaced meanwhile fails to do either, for
+//! his successor writes to every idle Pod before it claims one (see [`crate::pool::keeper::adopt`]), and records
+//! the Pods of all executions that it found. And a second Pod is created only where the first provably never got
+//! the request.
 
 use std::time::Duration;
 
@@ -50,6 +53,8 @@ pub struct Observed {
     pub timeout: Duration,
     /// The queue's patience with it is over.
     pub patience_over: bool,
+    /// Whether its pool has come to it.
+    pub turn: Turn,
     /// The Pod of the current attempt.
     pub pod: PodState,
     /// The stream to that Pod.
@@ -60,6 +65,22 @@ pub struct Observed {
     pub run: Run,
     /// What this process did, or found done.
     pub done: Done,
+}
+
+/// How it stands with its pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// It has not asked for its turn.
+    #[default]
+    Unasked,
+    /// It waits.
+    Waiting,
+    /// The pool takes no more; why.
+    Refused(String),
+    /// An idle Pod is there for it.
+    Warm,
+    /// It may start a Pod of its own.
+    Cold,
 }
 
 /// The Pod of the current attempt.
@@ -154,6 +175,10 @@ pub enum LogState {
 pub enum Step {
     /// Nothing, until something changes or this long has passed.
     Wait(Option<Duration>),
+    /// Ask the pool for a turn.
+    Enter,
+    /// Make the idle Pod this execution's own.
+    Claim,
     /// Create the Pod of the current attempt.
     CreatePod,
     /// Write its name into the status.
@@ -239,10 +264,24 @@ fn without_pod(observed: &Observed, refusal: Option<&Refusal>) -> Step {
     match refusal {
         Some(refusal) if refusal.lasting || observed.patience_over => Step::Finish(refusal.end.clone()),
         Some(refusal) if !refusal.retry_now => Step::Wait(None),
-        None if observed.patience_over => Step::Finish(End::Internal(
+        Some(_) => Step::CreatePod,
+        None => without_attempt(observed),
+    }
+}
+
+fn without_attempt(observed: &Observed) -> Step {
+    match &observed.turn {
+        Turn::Refused(why) => Step::Finish(End::QuotaExceeded(why.clone())),
+        Turn::Waiting if observed.patience_over => Step::Finish(End::QuotaExceeded(
+            "its turn in its pool did not come within the queue's patience".to_owned(),
+        )),
+        _ if observed.patience_over => Step::Finish(End::Internal(
             "the operator did not come to it within the queue's patience".to_owned(),
         )),
-        _ => Step::CreatePod,
+        Turn::Unasked => Step::Enter,
+        Turn::Waiting => Step::Wait(None),
+        Turn::Warm => Step::Claim,
+        Turn::Cold => Step::CreatePod,
     }
 }
 

@@ -54,6 +54,12 @@ fn a_new_execution_goes_from_pod_to_record_to_stream_to_request() {
         timeout: TIMEOUT,
         ..Observed::default()
     };
+    assert_eq!(next_step(&observed), Step::Enter);
+    observed.turn = Turn::Waiting;
+    assert_eq!(next_step(&observed), Step::Wait(None));
+    observed.turn = Turn::Warm;
+    assert_eq!(next_step(&observed), Step::Claim);
+    observed.turn = Turn::Cold;
     assert_eq!(next_step(&observed), Step::CreatePod);
     observed.pod = PodState::Exists(Box::default());
     assert_eq!(next_step(&observed), Step::RecordPod);

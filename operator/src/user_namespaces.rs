@@ -93,7 +93,7 @@ impl UserNamespaces {
 
 /// Finds out for the pool of requests that name none, before the first of them comes.
 pub async fn begin(context: &Arc<Context>) {
-    let pool = call(context.pools.get("default")).await;
+    let pool = call(context.pool_api.get("default")).await;
     let pool = pool.map(|pool| pool.spec).unwrap_or_default();
     context.user_namespaces.host_users(context, &pool).await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use codeexec_crds::{CodeExecution, LABEL_MANAGED_BY, LABEL_PHASE, MANAGED_BY, Phase};
+use codeexec_crds::{CodeExecution, ExecutorPool, LABEL_MANAGED_BY, LABEL_PHASE, MANAGED_BY, Phase};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -61,6 +61,11 @@ pub fn unfinished(
             Change::Listed => Change::Listed,
         }
     })
+}
+
+/// All pools.
+pub fn pools(api: Api<ExecutorPool>) -> impl Stream<Item = Change<ExecutorPool>> + Send {
+    changes(api, watcher::Config::default())
 }
 
 /// Finished executions, without spec and status.

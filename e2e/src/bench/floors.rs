@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::{EXECUTOR_CONTAINER, LABEL_EXECUTION, LABEL_MANAGED_BY};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{EnvVar, Pod, PodSpec};
 use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, SimplexStream, WriteHalf};
@@ -18,6 +18,9 @@ use crate::{Cluster, Program, unique, wait_until};
 
 /// Between two tries to attach to a Pod that is starting.
 const RETRY: Duration = Duration::from_millis(15);
+
+/// The same where several are: each try costs the cluster about a millisecond, which it then lacks for the Pods.
+const RETRY_BESIDE_OTHERS: Duration = Duration::from_millis(50);
 
 /// What the programs here run.
 const PRINT: &str = "print(1)";
@@ -36,8 +39,12 @@ const MANY_LINES: &str = "while True: exec(input(), {})";
 #[derive(Clone)]
 pub struct PodFloor {
     pods: Api<Pod>,
+    attachable: Api<Pod>,
     executors: Api<Pod>,
     spec: PodSpec,
+    /// Code that comes before any other.
+    imports: String,
+    retry: Duration,
 }
 
 impl PodFloor {
@@ -50,13 +57,17 @@ impl PodFloor {
         let pod = cluster.pod_that_printed(&execution, "runs").await?;
         let mut spec = pod.spec.context("a Pod without a spec")?;
         spec.node_name = None;
-        spec.active_deadline_seconds = Some(600);
+        // One that stays attached lives through all samples.
+        spec.active_deadline_seconds = Some(2 * 3600);
         cluster.end_of(&execution.name_any(), PATIENCE).await?;
         namespace.admit(cluster, &spec).await?;
         Ok(Self {
             pods: namespace.pods(),
+            attachable: namespace.attachable_pods(),
             executors: cluster.executors(),
             spec,
+            imports: String::new(),
+            retry: RETRY,
         })
     }
 
@@ -78,10 +89,38 @@ impl PodFloor {
         Some(floor)
     }
 
+    /// The same for several at once.
+    #[must_use]
+    pub fn beside_others(&self) -> Self {
+        Self {
+            retry: RETRY_BESIDE_OTHERS,
+            ..self.clone()
+        }
+    }
+
+    /// The same, importing these modules before it prints anything.
+    #[must_use]
+    pub fn with_imports(&self, modules: &[&str]) -> Self {
+        let mut floor = self.clone();
+        floor.imports = format!("import {}\n", modules.join(", "));
+        for container in &mut floor.spec.containers {
+            // matplotlib wants a folder that it can write to, and the image's own is one that the runner makes.
+            container.env.get_or_insert_default().push(EnvVar {
+                name: "MPLCONFIGDIR".to_owned(),
+                value: Some("/dev/shm/.matplotlib".to_owned()),
+                value_from: None,
+            });
+        }
+        floor
+    }
+
     async fn create(&self, code: &str) -> Result<String> {
         let mut spec = self.spec.clone();
         let container = spec.containers.first_mut().context("a Pod without a container")?;
-        container.command = Some(["python3", "-u", "-c", code].map(str::to_owned).to_vec());
+        let code = format!("{}{code}", self.imports);
+        container.command = Some(["python3", "-u", "-c", &code].map(str::to_owned).to_vec());
+        // Those of the runner.
+        container.args = None;
         // No label of ours: the operator must not take it for one of its own.
         let pod = Pod {
             metadata: ObjectMeta {
@@ -102,12 +141,12 @@ impl PodFloor {
             .stderr(false);
         let began = Instant::now();
         loop {
-            match self.pods.attach(name, &params).await {
+            match self.attachable.attach(name, &params).await {
                 Ok(process) => return Stream::of(process),
                 Err(error) if began.elapsed() > PATIENCE => {
                     return Err(error).context("failed to attach to its Pod");
                 }
-                Err(_) => tokio::time::sleep(RETRY).await,
+                Err(_) => tokio::time::sleep(self.retry).await,
             }
         }
     }
@@ -143,14 +182,15 @@ impl PodFloor {
         tried
     }
 
-    /// Waits until no Pod is left of earlier samples, so that the end of one does not slow the next.
+    /// Waits until no Pod but this is left of earlier samples, so that the end of one does not slow the next.
     ///
     /// # Errors
     /// When one stays.
-    pub async fn settle(&self, keep: &AttachedFloor) -> Result<()> {
+    pub async fn settle(&self, keep: Option<&AttachedFloor>) -> Result<()> {
+        let keep = keep.map(|floor| floor.name.as_str());
         wait_until("the Pods of earlier samples are gone", PATIENCE, async || {
             let ours = self.pods.list_metadata(&ListParams::default()).await?;
-            if ours.iter().any(|pod| pod.name_any() != keep.name) {
+            if ours.iter().any(|pod| Some(pod.name_any().as_str()) != keep) {
                 return Ok(None);
             }
             // Idle ones of a pool stay.

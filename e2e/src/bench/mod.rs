@@ -11,13 +11,31 @@
 //!   layers.warm     request written to a runner that is ready ─▶ its result
 //!   bare.…          the same where none of the runner's own layers comes to be
 //!
+//!   warm            POST /api/execute on a pool whose Pods are all ready; it must get one of them
+//!   warm_refilling  the same while the pool makes a Pod in place of one that was used
+//!   warm_pandas     a program that prints a data frame, on a pool with the default modules imported
+//!   floor.warm      floor.attached, in turn with these
+//!   burst8          8 requests at once on a full pool of 8: to the last answer; burst16 twice as many
+//!
+//!   sustained       executions a second of 4 clients without pause, on a pool of 8
+//!   pods            Pods like that of floor.pod a second, 4 at once
+//!   …_preload       the same where each Pod imports the default modules, and the program uses them
+//!
 //!   floor.userns    floor.pod in a user namespace of its own; floor.hostns in the node's
 //!   floor.runtime   floor.pod with the RuntimeClass of the pool; floor.plain without
 //! ```
 //!
 //! One sample of each in turn, so that whatever else the machine does falls on all of them alike, and the
 //! ratios and differences mean something on any machine. Times are the client's.
+//!
+//! ```text
+//!   sections   what is measured: sampling, warm, burst, sustained, isolation, idle
+//!   floors     bare Pods and interpreters; namespace is where these Pods live
+//!   pool       a pool whose Pods are kept ready
+//!   report     from samples to the table and report.json; targets, stages and plot are parts of it
+//! ```
 
+mod burst;
 mod floors;
 mod idle;
 // Its filters are Linux's.
@@ -25,14 +43,28 @@ mod idle;
 mod isolation;
 mod local;
 mod namespace;
+mod plot;
+mod pool;
 mod report;
 mod sampling;
+mod sections;
+mod stages;
+mod sustained;
+mod targets;
+mod warm;
 
+pub use burst::measure_bursts;
 pub use floors::{AttachedFloor, PodFloor, python_floor};
 pub use idle::{Footprint, with_finished_executions};
 #[cfg(target_os = "linux")]
 pub use isolation::measure_isolation;
 pub use local::LocalServer;
 pub use namespace::BenchNamespace;
-pub use report::{IsolationOverhead, PodCost, Report, Rounds, Samples};
+pub use plot::svg;
+pub use pool::{Preload, WarmPool};
+pub use report::{IsolationOverhead, PodCost, Rate, Report, Rounds, Samples, Summary};
 pub use sampling::take_samples;
+pub use sections::{Section, Sections};
+pub use stages::Stages;
+pub use sustained::measure_sustained;
+pub use warm::measure_warm;

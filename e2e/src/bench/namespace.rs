@@ -15,16 +15,27 @@ const NAME: &str = "codeexec-bench";
 /// A namespace under the same Pod security standard as that of the executions.
 pub struct BenchNamespace {
     client: Client,
+    attach: Client,
 }
 
 impl BenchNamespace {
-    /// Makes it anew, without what an interrupted run has left in it.
+    /// Measures with such a namespace, which is removed again however that ends.
     ///
     /// # Errors
-    /// When Kubernetes refuses it, or an older one does not go away.
-    pub async fn make(cluster: &Cluster) -> Result<Self> {
+    /// When Kubernetes refuses it, an older one does not go away, or `measure` fails.
+    pub async fn with<T>(cluster: &Cluster, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let namespace = Self::make(cluster).await?;
+        let measured = measure(&namespace).await;
+        let removed = namespace.remove().await;
+        let measured = measured?;
+        removed.map(|()| measured)
+    }
+
+    /// Makes it anew, without what an interrupted run has left in it.
+    async fn make(cluster: &Cluster) -> Result<Self> {
         let own = Self {
             client: cluster.client(),
+            attach: Client::try_default().await?,
         };
         let namespaces = own.namespaces();
         wait_until("the namespace of an earlier run is gone", PATIENCE, async || {
@@ -65,6 +76,12 @@ impl BenchNamespace {
         Api::namespaced(self.client.clone(), NAME)
     }
 
+    /// The same over a connection that nothing else uses: tries to attach, many a second, break other calls.
+    #[must_use]
+    pub fn attachable_pods(&self) -> Api<Pod> {
+        Api::namespaced(self.attach.clone(), NAME)
+    }
+
     /// Brings along what a Pod from beside the executions names: its service account and its pull secrets.
     ///
     /// # Errors
@@ -97,11 +114,7 @@ impl BenchNamespace {
         Ok(())
     }
 
-    /// Removes it, and all that is in it.
-    ///
-    /// # Errors
-    /// When Kubernetes refuses.
-    pub async fn remove(self) -> Result<()> {
+    async fn remove(self) -> Result<()> {
         self.namespaces().delete(NAME, &DeleteParams::default()).await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Footprint;
+use super::{Footprint, Stages, targets};
 
 /// Times of one kind.
 #[derive(Clone, Debug, Default)]
@@ -29,13 +29,8 @@ impl Samples {
     pub fn summary(&self) -> Summary {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        let percentile = |percent: usize| {
-            // The smallest sample that at least this share of them does not exceed.
-            let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted
-                .get(rank - 1)
-                .map_or(0.0, |sample| round(sample.as_secs_f64() * 1000.0))
-        };
+        let percentile =
+            |percent| percentile(&sorted, percent).map_or(0.0, |sample| round(sample.as_secs_f64() * 1000.0));
         Summary {
             p50_ms: percentile(50),
             p90_ms: percentile(90),
@@ -43,6 +38,12 @@ impl Samples {
             n: sorted.len(),
         }
     }
+}
+
+/// Of what is sorted: the smallest that at least this share does not exceed.
+pub(super) fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
 }
 
 fn round(ms: f64) -> f64 {
@@ -77,19 +78,32 @@ impl<const N: usize> Rounds<N> {
 /// What the report says of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    n: usize,
+    /// The median.
+    pub p50_ms: f64,
+    /// What nine of ten do not exceed.
+    pub p90_ms: f64,
+    /// What all but one in a hundred do not exceed.
+    pub p99_ms: f64,
+    /// How many there were.
+    pub n: usize,
+}
+
+/// How many of something ended in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// As often as that.
+    pub per_second: f64,
+    /// How many there were.
+    pub n: usize,
 }
 
 /// What the runner's own layers add to the median, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct IsolationOverhead {
     /// To a runner that is started with its request.
-    cold: f64,
+    pub cold: f64,
     /// To one that waits for it.
-    warm: f64,
+    pub warm: f64,
 }
 
 /// What something adds to the median of a Pod's start.
@@ -117,6 +131,12 @@ pub struct Report {
     /// By kind.
     #[serde(flatten)]
     pub times: BTreeMap<&'static str, Summary>,
+    /// By kind; none is also one of `times`.
+    #[serde(flatten)]
+    pub rates: BTreeMap<&'static str, Rate>,
+    /// Where the time of the kind `warm` went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_stages_ms: Option<Stages>,
     /// The kinds `layers` and `bare` compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation_overhead_ms: Option<IsolationOverhead>,
@@ -138,6 +158,18 @@ impl Report {
         self.times.extend(rounds.kinds.into_iter().zip(summaries));
     }
 
+    /// Takes in that `n` ended within this time.
+    pub fn add_rate(&mut self, kind: &'static str, n: usize, within: Duration) {
+        // Counts are far below what a float holds exactly.
+        let per_second = n as f64 / within.as_secs_f64();
+        let rate = Rate {
+            // Pods that import for seconds are less than one a second.
+            per_second: (per_second * 1000.0).round() / 1000.0,
+            n,
+        };
+        self.rates.insert(kind, rate);
+    }
+
     /// How much longer the median of one kind is than that of another, in milliseconds.
     #[must_use]
     pub fn difference(&self, of: &str, to: &str) -> Option<f64> {
@@ -153,53 +185,34 @@ impl Report {
             .map(|(cold, warm)| IsolationOverhead { cold, warm });
     }
 
-    /// The overhead of the layers and what it should be at most.
-    fn isolation(&self) -> impl Iterator<Item = String> {
-        let line = |kind, ms, target| {
-            let verdict = if ms <= target { "met" } else { "MISSED" };
-            format!("layers.{kind} - bare.{kind} = {ms:.2} ms (target {target}: {verdict})")
-        };
-        self.isolation_overhead_ms
-            .into_iter()
-            .flat_map(move |IsolationOverhead { cold, warm }| {
-                [line("cold", cold, 10.0), line("warm", warm, 2.0)]
-            })
-    }
-
-    /// A ratio of two medians and what it should be at most.
-    fn ratio(&self, of: &str, to: &str, target: f64) -> Option<String> {
-        let (of_ms, to_ms) = (self.times.get(of)?.p50_ms, self.times.get(to)?.p50_ms);
-        if to_ms == 0.0 {
-            return None;
-        }
-        let ratio = of_ms / to_ms;
-        let verdict = if ratio <= target { "met" } else { "MISSED" };
-        Some(format!("{of} / {to} = {ratio:.2} (target {target}: {verdict})"))
-    }
-
     /// The table for people.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text = format!("{:<18}{:>9}{:>9}{:>9}{:>6}\n", "ms", "p50", "p90", "p99", "n");
-        for (
-            kind,
-            Summary {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        if !self.times.is_empty() {
+            let _ = writeln!(text, "{:<18}{:>9}{:>9}{:>9}{:>6}", "ms", "p50", "p90", "p99", "n");
+        }
+        for (kind, summary) in &self.times {
+            let Summary {
                 p50_ms,
                 p90_ms,
                 p99_ms,
                 n,
-            },
-        ) in &self.times
-        {
-            // Writing to a String can't fail.
+            } = summary;
             let _ = writeln!(text, "{kind:<18}{p50_ms:>9.2}{p90_ms:>9.2}{p99_ms:>9.2}{n:>6}");
         }
-        let ratios = [
-            self.ratio("cold", "floor.pod", 1.3),
-            self.ratio("local", "floor.python", 3.0),
-        ];
-        for line in ratios.into_iter().flatten().chain(self.isolation()) {
+        if !self.rates.is_empty() {
+            let _ = writeln!(text, "{:<18}{:>9}{:>24}", "a second", "", "n");
+        }
+        for (kind, Rate { per_second, n }) in &self.rates {
+            let _ = writeln!(text, "{kind:<18}{per_second:>9.2}{n:>24}");
+        }
+        for line in targets::lines(self) {
             let _ = writeln!(text, "{line}");
+        }
+        if let Some(stages) = &self.warm_stages_ms {
+            let _ = writeln!(text, "warm, the median of each stage: {stages}");
         }
         let pods = [
             ("pod_user_namespace_ms", &self.pod_user_namespace_ms),
@@ -252,6 +265,23 @@ mod tests {
                 .contains("cold / floor.pod = 1.25 (target 1.3: met)"),
             "{}",
             report.table()
+        );
+    }
+
+    #[test]
+    fn rates_stand_beside_the_times() {
+        let mut report = Report::default();
+        report.times.insert("warm", samples([10]).summary());
+        report.add_rate("sustained", 31, Duration::from_secs(20));
+        let json = serde_json::to_value(&report).expect("a report is plain data");
+        assert_eq!(
+            json["sustained"],
+            serde_json::json!({"per_second": 1.55, "n": 31})
+        );
+        let table = report.table();
+        assert!(
+            table.contains("sustained              1.55                      31\n"),
+            "{table}"
         );
     }
 

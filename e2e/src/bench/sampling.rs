@@ -26,9 +26,10 @@ pub async fn take_samples(
     samples: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let namespace = BenchNamespace::make(cluster).await?;
-    let taken = take_in(cluster, &namespace, target, samples, report).await;
-    taken.and(namespace.remove().await)
+    BenchNamespace::with(cluster, async |namespace| {
+        take_in(cluster, namespace, target, samples, report).await
+    })
+    .await
 }
 
 async fn take_in(
@@ -53,14 +54,14 @@ async fn take_in(
 
     let mut rounds = Rounds::new(["cold", "local", "floor.pod", "floor.attached", "floor.python"]);
     for round in 0..WARM_UP + samples {
-        floor.settle(&attached).await?;
+        floor.settle(Some(&attached)).await?;
         let began = Instant::now();
         let answer = cluster.run(&program).await?;
         let cold = began.elapsed();
         ensure!(answer["output"] == "1\n" && answer["warm"] == false, "{answer}");
-        floor.settle(&attached).await?;
+        floor.settle(Some(&attached)).await?;
         let pod = floor.sample().await?;
-        floor.settle(&attached).await?;
+        floor.settle(Some(&attached)).await?;
         let times = [
             cold,
             local.sample().await?,
@@ -112,7 +113,7 @@ async fn compare(
     for _ in 0..samples {
         let mut times = [Duration::ZERO; 2];
         for (time, floor) in times.iter_mut().zip(floors) {
-            floor.settle(keep).await?;
+            floor.settle(Some(keep)).await?;
             *time = floor.sample().await?;
         }
         rounds.push(times);

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::Driver;
 use crate::connection::{CallError, call};
-use crate::pools;
+use crate::pool::report::report;
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
 use crate::step::PodState;
 
@@ -22,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the kubelet's first word on a Pod may take.
 const DIGEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long labels and the Pod's end wait at most for a moment in which they hold up no other execution.
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tries to write the labels; what is still missing then is made up for when a leader begins.
 const LABEL_TRIES: u32 = 5;
@@ -42,6 +45,9 @@ impl Driver {
                     self.failpoint.hit("after-result-write");
                     self.log_end(&status);
                     self.context.metrics.ended(status.phase, status.reason);
+                    if let Some(timings) = &status.timings {
+                        self.context.metrics.stages(self.claimed.is_some(), timings);
+                    }
                     self.isolation_seen = status.isolation.take();
                     self.digest_missing = status.image_digest.is_none();
                     return status.phase;
@@ -95,6 +101,7 @@ impl Driver {
     /// What no client waits for: the labels of a finished record, and its Pod's end.
     pub(super) async fn clean_up(mut self, phase: Option<Phase>) {
         self.session = None;
+        self.context.pools.quiet(CLEAN_UP_PATIENCE).await;
         self.failpoint.hit("before-labels");
         if let Some(phase) = phase {
             let spec = &self.execution.spec;
@@ -114,7 +121,7 @@ impl Driver {
         }
         self.delete_pod().await;
         if let Some(isolation) = &self.isolation_seen {
-            pools::report(&self.context, &self.execution.spec.pool, isolation).await;
+            report(&self.context, &self.execution.spec.pool, isolation);
         }
     }
 

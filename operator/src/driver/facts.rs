@@ -26,10 +26,10 @@ impl Driver {
             .map(|result| Duration::from_millis(result.run_ms));
         Facts {
             generation: self.execution.metadata.generation,
-            pod_name: had_pod.then(|| pod::name(&self.uid, done.attempt)),
+            pod_name: had_pod.then(|| self.pod_name()),
             node_name: view.and_then(|view| view.node.clone()),
             image_digest: view.and_then(|view| self.context.images.digest(view)),
-            warm: had_pod.then_some(false),
+            warm: had_pod.then_some(self.claimed.is_some()),
             // The runner's clock is exact about how long it ran, ours about when that was reported.
             start_time: run.and_then(|run| now.checked_sub(SignedDuration::try_from(run).ok()?).ok()),
             timings: self.timings(run),
@@ -50,10 +50,11 @@ impl Driver {
             (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
             _ => 0,
         };
+        let waited = clock.turn.map_or(Duration::ZERO, |turn| turn - clock.seen);
         let since_start = clock.started.map_or(Duration::ZERO, |at| now - at);
         Timings {
-            queue_ms: millis(clock.queued),
-            start_ms: between(Some(clock.seen), clock.ready),
+            queue_ms: millis(clock.queued + waited),
+            start_ms: between(clock.turn.or(Some(clock.seen)), clock.ready),
             claim_ms: between(clock.ready, clock.started),
             run_ms: 0,
             collect_ms: millis(since_start.saturating_sub(run.unwrap_or_default())),

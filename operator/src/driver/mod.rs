@@ -1,5 +1,7 @@
 //! One execution, from its first sight to its result: observes, asks [`next_step`] and does what it says.
 
+mod begin;
+mod claim;
 mod conclude;
 mod facts;
 mod pod_io;
@@ -23,18 +25,22 @@ use tracing::{debug, warn};
 use crate::connection::{CallError, Clients, call};
 use crate::failpoints::Failpoint;
 use crate::images::Images;
+use crate::lease::Held;
 use crate::metrics::Metrics;
 use crate::observe::PodView;
-use crate::pod;
-use crate::pools::Reports;
+use crate::pool::report::Reports;
+use crate::pool::{Place, Pools, Turn as PoolTurn, WarmPod};
 use crate::records::{self, Written};
 use crate::session::{Event, Session};
 use crate::settings::Settings;
-use crate::step::{Done, LogState, Observed, PodState, Run, Step, Stream, next_step};
+use crate::step::{Done, Observed, PodState, Run, Step, Stream, Turn, next_step};
 use crate::user_namespaces::UserNamespaces;
 
 /// Pause before a call that failed for a passing reason is made again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How often an execution that waits is told its position, where that changed.
+const TELL_POSITION: Duration = Duration::from_secs(1);
 
 /// What every driver needs.
 pub struct Context {
@@ -49,7 +55,11 @@ pub struct Context {
     /// The same, without spec and status.
     pub records: Api<PartialObjectMeta<CodeExecution>>,
     /// ExecutorPools there.
-    pub pools: Api<ExecutorPool>,
+    pub pool_api: Api<ExecutorPool>,
+    /// Their idle Pods, and whose turn it is.
+    pub pools: Arc<Pools>,
+    /// Whether this process leads.
+    pub held: Held,
     /// Pods there.
     pub pods: Api<Pod>,
     /// The same Pods over the attach connection.
@@ -73,7 +83,9 @@ impl Context {
             executions: Api::namespaced(clients.main.clone(), namespace),
             guarded: Api::namespaced(clients.main.clone(), namespace),
             records: Api::namespaced(clients.main.clone(), namespace),
-            pools: Api::namespaced(clients.main.clone(), namespace),
+            pool_api: Api::namespaced(clients.main.clone(), namespace),
+            pools: Arc::default(),
+            held: Held::default(),
             pods: Api::namespaced(clients.main.clone(), namespace),
             attach_pods: Api::namespaced(clients.attach.clone(), namespace),
             images: Images::default(),
@@ -118,6 +130,16 @@ pub struct Driver {
     transcript: Transcript,
     ready: Option<Ready>,
     pool: ExecutorPoolSpec,
+    /// Its place in the pool, from when it asked for one.
+    place: Option<Place>,
+    /// The idle Pod that it may claim.
+    warm: Option<Box<WarmPod>>,
+    /// Name of the Pod that it claimed; otherwise its Pod is one of its own, whose name says so.
+    claimed: Option<String>,
+    /// Somebody else may have begun with it.
+    inherited: bool,
+    /// The position in the queue that its status tells, and when that was written.
+    told_position: Option<(usize, Instant)>,
     observed: Observed,
     clock: Clock,
     /// The result was written without its image's digest.
@@ -131,6 +153,8 @@ struct Clock {
     seen: Instant,
     /// Creation to first sight, by the wall clock; Kubernetes records creation to the second.
     queued: Duration,
+    /// Its turn in the pool came.
+    turn: Option<Instant>,
     pod_created: Option<Instant>,
     ready: Option<Instant>,
     sent: Option<Instant>,
@@ -147,6 +171,7 @@ impl Driver {
         context: Arc<Context>,
         execution: Arc<CodeExecution>,
         pods: Vec<PodView>,
+        inherited: bool,
         updates_rx: watch::Receiver<ExecutionUpdate>,
         pods_rx: mpsc::UnboundedReceiver<PodUpdate>,
     ) -> Self {
@@ -167,6 +192,7 @@ impl Driver {
         let clock = Clock {
             seen: Instant::now(),
             queued,
+            turn: None,
             pod_created: None,
             ready: None,
             sent: None,
@@ -175,7 +201,7 @@ impl Driver {
             stopping: None,
             retry_create_at: None,
         };
-        let observed = first_observation(&execution, &uid, pods);
+        let (observed, claimed) = begin::first_observation(&execution, &uid, pods);
         Self {
             failpoint: Failpoint::of(metadata, &context.holder),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
@@ -189,6 +215,11 @@ impl Driver {
             session: None,
             ready: None,
             pool: ExecutorPoolSpec::default(),
+            place: None,
+            warm: None,
+            claimed,
+            inherited,
+            told_position: None,
             observed,
             clock,
             digest_missing: false,
@@ -199,6 +230,9 @@ impl Driver {
     /// Works until nothing is left to do.
     pub async fn run(mut self) {
         self.resolve_pool().await;
+        if self.observed.pod != PodState::NotCreated {
+            self.place = Some(self.context.pools.occupy(&self.execution.spec.pool, &self.uid));
+        }
         loop {
             self.take_what_is_there().await;
             self.refresh();
@@ -207,7 +241,12 @@ impl Driver {
                 debug!(execution = self.name, ?step, "next step");
             }
             match step {
-                Step::Wait(longest) => self.wait(longest).await,
+                Step::Wait(longest) => {
+                    self.wait(longest).await;
+                    self.tell_position().await;
+                }
+                Step::Enter => self.enter(),
+                Step::Claim => self.claim().await,
                 Step::CreatePod => self.create_pod().await,
                 Step::RecordPod => self.record_pod().await,
                 Step::Attach => self.attach(),
@@ -220,10 +259,15 @@ impl Driver {
                 }
                 Step::NextAttempt => self.next_attempt().await,
                 Step::Finish(end) => {
+                    self.give_back();
                     let phase = self.finish(&end).await;
+                    self.place = None;
                     return self.clean_up(phase).await;
                 }
-                Step::Abandon => return self.delete_pod().await,
+                Step::Abandon => {
+                    self.give_back();
+                    return self.delete_pod().await;
+                }
             }
         }
     }
@@ -232,8 +276,13 @@ impl Driver {
     /// look like.
     async fn resolve_pool(&mut self) {
         let name = self.execution.spec.pool.clone();
+        if let Some(pool) = self.context.pools.spec(&name) {
+            self.pool = pool;
+            return;
+        }
+        // One that was made a moment ago is not in the watch yet.
         loop {
-            match call(self.context.pools.get(&name)).await {
+            match call(self.context.pool_api.get(&name)).await {
                 Ok(pool) => {
                     self.pool = pool.spec;
                     return;
@@ -308,6 +357,9 @@ impl Driver {
         while let Some(event) = self.session.as_mut().and_then(Session::try_next) {
             self.on_stream(event);
         }
+        if let Some(turn) = self.place.as_mut().and_then(Place::try_turn) {
+            self.on_turn(turn);
+        }
         if self.updates_rx.has_changed().unwrap_or(false) {
             let update = self.updates_rx.borrow_and_update().clone();
             self.on_update(update).await;
@@ -325,10 +377,16 @@ impl Driver {
             .clock
             .retry_create_at
             .map(|at| at.saturating_duration_since(now));
-        let bound = [longest, patience, retry.filter(|pause| !pause.is_zero())]
-            .into_iter()
-            .flatten()
-            .min();
+        let position = (self.observed.turn == Turn::Waiting).then_some(TELL_POSITION);
+        let bound = [
+            longest,
+            patience,
+            retry.filter(|pause| !pause.is_zero()),
+            position,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let timer = async {
             match bound {
                 Some(bound) => tokio::time::sleep(bound).await,
@@ -338,6 +396,12 @@ impl Driver {
         let stream = async {
             match self.session.as_mut() {
                 Some(session) => session.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let turn = async {
+            match self.place.as_mut() {
+                Some(place) => place.turn().await,
                 None => std::future::pending().await,
             }
         };
@@ -352,6 +416,7 @@ impl Driver {
             }
             Some(update) = self.pods_rx.recv() => self.on_pod(update),
             Some(event) = stream => self.on_stream(event),
+            turn = turn => self.on_turn(turn),
             () = timer => {}
         }
     }
@@ -402,8 +467,15 @@ impl Driver {
     }
 
     fn on_pod(&mut self, update: PodUpdate) {
-        let current = pod::name(&self.uid, self.observed.done.attempt);
+        let current = self.pod_name();
         match update {
+            // Claimed by whoever drove it before, and only heard of now.
+            PodUpdate::Present(view) if self.is_unknown_claim(&view) => {
+                self.claimed = Some(view.name.clone());
+                self.observed.done.recorded = true;
+                self.observed.done.taken_over = true;
+                self.observed.pod = PodState::Exists(view);
+            }
             // An event from before the creation's answer must not bring a Pod back that is gone.
             PodUpdate::Present(view)
                 if view.name == current && !matches!(self.observed.pod, PodState::Gone(_)) =>
@@ -428,6 +500,9 @@ impl Driver {
                     self.observed.stream = Stream::Ready;
                 }
                 self.clock.ready.get_or_insert(now);
+                if let (None, Some(place)) = (&self.ready, &self.place) {
+                    place.has_started();
+                }
                 self.ready = Some(ready);
             }
             Event::Frame(frame) => {
@@ -443,7 +518,7 @@ impl Driver {
     async fn record_pod(&mut self) {
         let status = json!({
             "phase": "Queued",
-            "podName": pod::name(&self.uid, self.observed.done.attempt),
+            "podName": self.pod_name(),
             "observedGeneration": self.execution.metadata.generation,
         });
         if self.write(&status).await {
@@ -457,10 +532,16 @@ impl Driver {
             PodState::Exists(pod) => pod.node.clone(),
             _ => None,
         };
-        let status =
-            json!({"phase": "Running", "nodeName": node, "startTime": format!("{:.0}", Timestamp::now())});
+        let status = json!({
+            "phase": "Running",
+            "podName": self.pod_name(),
+            "nodeName": node,
+            "startTime": format!("{:.0}", Timestamp::now()),
+            "queuePosition": null,
+        });
         if self.write(&status).await {
             self.observed.done.running_recorded = true;
+            self.lower_deadline();
             self.failpoint.hit("after-running-write");
         }
     }
@@ -495,11 +576,11 @@ impl Driver {
 
     fn attach(&mut self) {
         self.failpoint.hit("before-attach");
-        let pod = pod::name(&self.uid, self.observed.done.attempt);
         self.session = Some(Session::open(
             self.context.attach_pods.clone(),
-            pod,
+            self.pod_name(),
             self.failpoint.clone(),
+            None,
         ));
         self.observed.stream = Stream::Connecting;
     }
@@ -508,12 +589,12 @@ impl Driver {
         self.failpoint.hit("before-frame");
         let limits = budget::output_limits(&self.execution);
         if let Some(session) = &self.session {
-            session.send(runner_request(&self.uid, &self.execution.spec, limits));
+            let request = runner_request(&self.uid, &self.execution.spec, limits);
+            session.send(request, self.failpoint.clone());
         }
         self.observed.stream = Stream::Sent;
         self.observed.done.delivered = true;
         self.clock.sent.get_or_insert_with(Instant::now);
-        self.lower_deadline();
     }
 
     async fn next_attempt(&mut self) {
@@ -523,6 +604,7 @@ impl Driver {
             "its Pod went before it got the program"
         );
         self.delete_pod().await;
+        self.claimed = None;
         self.session = None;
         self.transcript = Transcript::new(&self.uid);
         self.observed.done = Done {
@@ -531,48 +613,14 @@ impl Driver {
         };
         self.observed.stream = Stream::Detached;
         self.observed.pod = PodState::NotCreated;
+        // Whatever was wrong with that Pod, the next one is made for this execution.
+        self.observed.turn = Turn::Cold;
+        if let Some(place) = &self.place {
+            place.starts_cold();
+        }
         self.ready = None;
         self.clock.ready = None;
         self.clock.sent = None;
         self.clock.started = None;
-    }
-}
-
-/// What is known of an execution before anything was done for it by this process.
-fn first_observation(execution: &CodeExecution, uid: &str, mut pods: Vec<PodView>) -> Observed {
-    let recorded = execution
-        .status
-        .as_ref()
-        .and_then(|status| status.pod_name.clone());
-    let recorded_attempt = recorded.as_ref().and_then(|name| pod::attempt(uid, name));
-    let newest = pods.iter().filter_map(|view| pod::attempt(uid, &view.name)).max();
-    let attempt = newest.max(recorded_attempt).unwrap_or(0);
-    let name = pod::name(uid, attempt);
-    // Nothing can have been sent to a Pod whose name was never recorded.
-    let taken_over = recorded_attempt == Some(attempt);
-    let pod = match pods.iter().position(|view| view.name == name) {
-        Some(at) => PodState::Exists(Box::new(pods.swap_remove(at))),
-        None if taken_over => PodState::Gone(None),
-        None => PodState::NotCreated,
-    };
-    Observed {
-        gone: execution.metadata.deletion_timestamp.is_some(),
-        finished: records::is_finished(execution),
-        cancel: execution.spec.cancel,
-        violation: codeexec_execution::validate(&execution.spec)
-            .err()
-            .map(|violation| violation.to_string()),
-        timeout: Duration::from_secs(u64::from(execution.spec.timeout_seconds.unsigned_abs())),
-        pod,
-        done: Done {
-            recorded: taken_over,
-            taken_over,
-            attempt,
-            log: LogState::Unread,
-            running_recorded: execution.status.as_ref().and_then(|status| status.phase)
-                == Some(codeexec_crds::Phase::Running),
-            ..Done::default()
-        },
-        ..Observed::default()
     }
 }

@@ -31,6 +31,7 @@ const LOG_RETRY: Duration = Duration::from_millis(200);
 
 impl Driver {
     pub(super) async fn create_pod(&mut self) {
+        self.context.held.or_never().await;
         self.failpoint.hit("before-pod-create");
         let template = Template {
             settings: &self.context.settings,
@@ -101,21 +102,16 @@ impl Driver {
         }
     }
 
-    /// Lowers the Pod's deadline to what the program's own leaves, off the path. The runner's clock is the
-    /// deadline; this one ends a Pod whose runner no longer acts.
+    /// Lowers the Pod's deadline to what the program's own leaves. The runner's clock is the deadline; this one ends
+    /// a Pod whose runner no longer acts while there is no operator. Only for a program that takes its time: the
+    /// kubelet answers it with a write of its own, which would hold up a fast one's result.
     pub(super) fn lower_deadline(&self) {
-        let age = match (self.clock.pod_created, &self.observed.pod) {
-            (Some(created), _) => created.elapsed(),
-            (None, PodState::Exists(view)) => view.start_time.map_or(Duration::ZERO, |started| {
-                Timestamp::now()
-                    .duration_since(started)
-                    .try_into()
-                    .unwrap_or(Duration::ZERO)
-            }),
-            _ => Duration::ZERO,
+        let age = match &self.observed.pod {
+            PodState::Exists(view) => view.age(Timestamp::now()),
+            PodState::NotCreated | PodState::Refused(_) | PodState::Gone(_) => return,
         };
         let deadline = pod::lowered_deadline(age, self.execution.spec.timeout_seconds);
-        let name = pod::name(&self.uid, self.observed.done.attempt);
+        let name = self.pod_name();
         let pods = self.context.pods.clone();
         tokio::spawn(async move {
             let patch = json!({"spec": {"activeDeadlineSeconds": deadline}});
@@ -133,7 +129,7 @@ impl Driver {
             PodState::Exists(pod) => pod.ended || self.transcript.result().is_some(),
             _ => true,
         };
-        let name = pod::name(&self.uid, self.observed.done.attempt);
+        let name = self.pod_name();
         let params = LogParams {
             limit_bytes: Some(LOG_BYTES),
             ..LogParams::default()
@@ -216,7 +212,7 @@ impl Driver {
             return;
         }
         self.failpoint.hit("before-pod-delete");
-        let name = pod::name(&self.uid, self.observed.done.attempt);
+        let name = self.pod_name();
         let params = DeleteParams::default().grace_period(pod::GRACE_SECONDS.unsigned_abs() as u32);
         for _ in 0..LOG_TRIES {
             match call(self.context.pods.delete(&name, &params)).await {

@@ -1,4 +1,4 @@
-//! What each pool's status says of the isolation of its Pods: as the last of them reported, written when it changes.
+//! What each pool's status says of the isolation of its Pods: as the last of them reported.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,11 +7,7 @@ use codeexec_crds::{Isolation, NetworkIsolation, Reachability};
 use codeexec_execution::isolation::Layer;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
-use tracing::warn;
 
-use crate::connection::call;
 use crate::driver::Context;
 
 /// Type of the condition that compares what is in force with what is required.
@@ -41,8 +37,21 @@ impl Reports {
         Some(now)
     }
 
-    fn forget(&self, pool: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
+    /// The last report of a pool's Pods, and the condition that compares it with what is required.
+    pub(super) fn of(
+        &self,
+        pool: &str,
+        required: &[Layer],
+        now: Timestamp,
+    ) -> Option<(Isolation, Condition)> {
+        let isolation = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(pool)?
+            .clone();
+        let condition = condition(&isolation, required, now);
+        Some((isolation, condition))
     }
 }
 
@@ -56,28 +65,11 @@ fn latest_known(before: NetworkIsolation, now: NetworkIsolation) -> NetworkIsola
     }
 }
 
-/// Shows what a Pod of a pool reported, in the metrics and, where it is news, in the pool's status.
-pub async fn report(context: &Context, pool: &str, isolation: &Isolation) {
-    let Some(isolation) = context.reports.take(pool, isolation) else {
-        return;
-    };
-    context.metrics.isolation(pool, &isolation);
-    let condition = condition(&isolation, &context.settings.isolation_require, Timestamp::now());
-    let status = json!({"status": {"isolation": isolation, "conditions": [condition]}});
-    let written = call(
-        context
-            .pools
-            .patch_status(pool, &PatchParams::default(), &Patch::Merge(&status)),
-    )
-    .await;
-    match written {
-        // The pool `default` need not exist.
-        Err(error) if !error.is_not_found() => {
-            // The next execution tries again.
-            context.reports.forget(pool);
-            warn!(pool, %error, "could not write what the pool's Pods report");
-        }
-        _ => {}
+/// Shows what a Pod of a pool reported: in the metrics at once, in the pool's status by and by.
+pub fn report(context: &Context, pool: &str, isolation: &Isolation) {
+    if let Some(isolation) = context.reports.take(pool, isolation) {
+        context.metrics.isolation(pool, &isolation);
+        context.pools.look_again();
     }
 }
 

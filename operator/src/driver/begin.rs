@@ -1,0 +1,116 @@
+//! What is known of an execution before this process has done anything for it.
+
+use std::time::Duration;
+
+use codeexec_crds::{CodeExecution, Phase};
+
+use crate::observe::PodView;
+use crate::pod;
+use crate::records;
+use crate::step::{Done, LogState, Observed, PodState};
+
+/// The first observation, and the name of the idle Pod that was claimed for it, if one was.
+///
+/// A Pod of its own comes before a claimed one: it was only made where the claimed one provably never got the
+/// request.
+pub(super) fn first_observation(
+    execution: &CodeExecution,
+    uid: &str,
+    mut pods: Vec<PodView>,
+) -> (Observed, Option<String>) {
+    let status = execution.status.as_ref();
+    let recorded = status.and_then(|status| status.pod_name.clone());
+    let recorded_attempt = recorded.as_ref().and_then(|name| pod::attempt(uid, name));
+    let newest = pods.iter().filter_map(|view| pod::attempt(uid, &view.name)).max();
+    let own = newest.max(recorded_attempt);
+    let claimed = match own {
+        Some(_) => None,
+        None => recorded.or_else(|| pods.first().map(|view| view.name.clone())),
+    };
+    let attempt = own.unwrap_or(0);
+    let name = claimed.clone().unwrap_or_else(|| pod::name(uid, attempt));
+    // Nothing can have been sent to a Pod of its own whose name was never recorded.
+    let taken_over = claimed.is_some() || (own.is_some() && recorded_attempt == Some(attempt));
+    let pod = match pods.iter().position(|view| view.name == name) {
+        Some(at) => PodState::Exists(Box::new(pods.swap_remove(at))),
+        None if taken_over => PodState::Gone(None),
+        None => PodState::NotCreated,
+    };
+    let observed = Observed {
+        gone: execution.metadata.deletion_timestamp.is_some(),
+        finished: records::is_finished(execution),
+        cancel: execution.spec.cancel,
+        violation: codeexec_execution::validate(&execution.spec)
+            .err()
+            .map(|violation| violation.to_string()),
+        timeout: Duration::from_secs(u64::from(execution.spec.timeout_seconds.unsigned_abs())),
+        pod,
+        done: Done {
+            recorded: taken_over,
+            taken_over,
+            attempt,
+            log: LogState::Unread,
+            running_recorded: status.and_then(|status| status.phase) == Some(Phase::Running),
+            ..Done::default()
+        },
+        ..Observed::default()
+    };
+    (observed, claimed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[allow(clippy::needless_pass_by_value)] // the calls read better
+    fn execution(status: serde_json::Value) -> CodeExecution {
+        let object = json!({"apiVersion": "codeexec.dev/v1alpha1", "kind": "CodeExecution",
+            "metadata": {"name": "e", "uid": "u"}, "spec": {"code": "1", "language": "python", "user": "u"},
+            "status": status});
+        serde_json::from_value(object).expect("a CodeExecution")
+    }
+
+    fn pod(name: &str) -> PodView {
+        PodView {
+            name: name.to_owned(),
+            execution_uid: Some("u".to_owned()),
+            ..PodView::default()
+        }
+    }
+
+    #[test]
+    fn a_new_execution_has_no_pod() {
+        let (observed, claimed) = first_observation(&execution(json!({})), "u", vec![]);
+        assert_eq!((observed.pod, claimed), (PodState::NotCreated, None));
+        assert!(!observed.done.taken_over);
+    }
+
+    #[test]
+    fn a_claimed_pod_is_taken_over_whether_it_was_recorded_or_not() {
+        for status in [json!({}), json!({"podName": "idle-1"})] {
+            let (observed, claimed) = first_observation(&execution(status), "u", vec![pod("idle-1")]);
+            assert_eq!(claimed.as_deref(), Some("idle-1"));
+            assert!(matches!(observed.pod, PodState::Exists(_)));
+            assert!(observed.done.taken_over && observed.done.recorded);
+        }
+    }
+
+    #[test]
+    fn a_claimed_pod_that_was_recorded_and_is_gone_is_not_forgotten() {
+        let (observed, claimed) = first_observation(&execution(json!({"podName": "idle-1"})), "u", vec![]);
+        assert_eq!(
+            (observed.pod, claimed.as_deref()),
+            (PodState::Gone(None), Some("idle-1"))
+        );
+    }
+
+    #[test]
+    fn a_pod_of_its_own_comes_before_a_claimed_one() {
+        let pods = vec![pod("idle-1"), pod("exec-u-1")];
+        let (observed, claimed) = first_observation(&execution(json!({})), "u", pods);
+        assert_eq!((observed.done.attempt, claimed), (1, None));
+        assert!(!observed.done.taken_over);
+    }
+}

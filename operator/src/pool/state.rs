@@ -1,0 +1,414 @@
+//! What this process knows of all pools.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use codeexec_crds::{ExecutorPool, ExecutorPoolSpec};
+use tokio::sync::{Notify, oneshot};
+
+use super::idle::{IdlePod, WarmPod};
+use super::place::{Place, Refused, Turn};
+use super::plan::{MOST_STARTING, QUIET};
+use super::queue::FairQueue;
+use super::status::Told;
+use crate::driver::Context;
+use crate::observe::PodView;
+use crate::pod::REPORT_SECONDS;
+
+/// How long an execution is in a hurry after its turn came: most have ended by then, and the others run programs
+/// to which a few milliseconds are nothing.
+const HURRY: Duration = Duration::from_millis(500);
+
+/// Over how long a pool's pace is taken.
+const PACE_WINDOW: Duration = Duration::from_secs(30);
+
+/// Fewest executions that make a pace.
+const PACE_SAMPLES: usize = 8;
+
+/// First pause after a Pod that did not come up; doubled by each further one, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// All pools.
+#[derive(Default)]
+pub struct Pools {
+    pools: Mutex<HashMap<String, Pool>>,
+    /// Something changed that the keeper should look at.
+    pub(super) changed: Arc<Notify>,
+}
+
+/// One pool.
+#[derive(Default)]
+pub struct Pool {
+    /// The object; nothing where it does not exist, such as `default` where it was never made.
+    pub object: Option<Arc<ExecutorPool>>,
+    /// Idle Pods by name.
+    pub idle: BTreeMap<String, IdlePod>,
+    /// Names of Pods that were idle, and are in somebody's hands: a late event must not make them idle again.
+    taken: HashSet<String>,
+    /// Requests for idle Pods that have no answer yet.
+    pub creating: usize,
+    /// Executions that wait.
+    pub queue: FairQueue,
+    waiting: HashMap<String, Waiting>,
+    /// Executions whose turn it is, by uid.
+    holders: HashMap<String, Holder>,
+    /// When the last of them was under way.
+    quiet_since: Option<Instant>,
+    left: VecDeque<Instant>,
+    /// Since when Pods have been missing.
+    pub short_since: Option<Instant>,
+    /// Pods that did not come up, one after the other, and why the last one did not.
+    pub failures: u32,
+    pub problem: Option<(&'static str, String)>,
+    pub pause_until: Option<Instant>,
+    /// Fingerprint of the Pods that it would make today.
+    pub template: Option<String>,
+    /// Whether something is required that can only be said once the network is known.
+    pub waits_for_network: bool,
+    /// What its status was last told.
+    pub told: Told,
+}
+
+#[derive(Clone, Copy)]
+struct Holder {
+    /// It is starting a Pod of its own.
+    starting: bool,
+    since: Instant,
+}
+
+struct Waiting {
+    turn_tx: oneshot::Sender<Turn>,
+    /// How much life a Pod must have left to be of use.
+    life: Duration,
+    warm: bool,
+}
+
+/// What an execution wants of its pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The pool.
+    pub pool: &'a str,
+    /// The execution.
+    pub uid: &'a str,
+    /// Whose it is.
+    pub user: &'a str,
+    /// Its timeout.
+    pub timeout: Duration,
+    /// How long it can still wait.
+    pub patience: Duration,
+    /// Whether an idle Pod will do. Not where somebody else may have begun with the execution: a Pod of its own
+    /// is found by its name, and its name in the status is what the other one would stumble over.
+    pub warm: bool,
+}
+
+impl Pools {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Pool>> {
+        // A panic elsewhere can't have left a pool half written: each change is one call on plain data.
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the keeper look at everything.
+    pub fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
+    /// How long no execution has been in a hurry, in any pool; nothing while one is.
+    pub(super) fn quiet_for(pools: &HashMap<String, Pool>) -> Option<Duration> {
+        let mut each = pools.values().map(Pool::quiet_for);
+        each.try_fold(Duration::MAX, |shortest, quiet| Some(shortest.min(quiet?)))
+    }
+
+    /// Waits for a moment in which what nobody waits for disturbs nobody, but not longer than this.
+    pub async fn quiet(&self, longest: Duration) {
+        let until = Instant::now() + longest;
+        while Instant::now() < until && Self::quiet_for(&self.lock()).is_none_or(|quiet| quiet < QUIET) {
+            tokio::time::sleep(QUIET / 2).await;
+        }
+    }
+
+    /// The spec of a pool that exists, as the watch last told it.
+    #[must_use]
+    pub fn spec(&self, pool: &str) -> Option<ExecutorPoolSpec> {
+        let pools = self.lock();
+        let object = pools.get(pool)?.object.as_ref()?;
+        Some(object.spec.clone())
+    }
+
+    /// Gets in line.
+    ///
+    /// # Errors
+    /// When the pool takes no more.
+    pub fn enter(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Place, Refused> {
+        let mut pools = self.lock();
+        let pool = pools.entry(wish.pool.to_owned()).or_default();
+        let (turn_tx, turn_rx) = oneshot::channel();
+        let waiting = Waiting {
+            turn_tx,
+            life: wish.timeout + Duration::from_secs(REPORT_SECONDS.unsigned_abs() + 2),
+            warm: wish.warm,
+        };
+        let before = pool.queue.len();
+        pool.queue.push(wish.user, wish.uid);
+        pool.waiting.insert(wish.uid.to_owned(), waiting);
+        pool.advance();
+        // Whoever was begun with is never turned away.
+        if wish.warm
+            && pool.waiting.contains_key(wish.uid)
+            && let Some(refused) = pool.refuses(wish, before)
+        {
+            pool.queue.remove(wish.uid);
+            pool.waiting.remove(wish.uid);
+            return Err(refused);
+        }
+        self.changed.notify_one();
+        Ok(Place::new(self.clone(), wish.pool, wish.uid, Some(turn_rx)))
+    }
+
+    /// Counts an execution that has a Pod already.
+    pub fn occupy(self: &Arc<Self>, pool: &str, uid: &str) -> Place {
+        self.lock()
+            .entry(pool.to_owned())
+            .or_default()
+            .holders
+            .insert(uid.to_owned(), Holder::begun(false));
+        Place::new(self.clone(), pool, uid, None)
+    }
+
+    pub(super) fn leave(&self, name: &str, uid: &str) {
+        let mut pools = self.lock();
+        let Some(pool) = pools.get_mut(name) else { return };
+        pool.queue.remove(uid);
+        pool.waiting.remove(uid);
+        if pool.holders.remove(uid).is_some() {
+            let now = Instant::now();
+            pool.quiet_since = Some(now);
+            pool.left.push_back(now);
+            while pool.left.front().is_some_and(|left| now - *left > PACE_WINDOW) {
+                pool.left.pop_front();
+            }
+        }
+        pool.advance();
+        self.changed.notify_one();
+    }
+
+    pub(super) fn set_starting(&self, name: &str, uid: &str, starting: bool) {
+        let mut pools = self.lock();
+        if let Some(pool) = pools.get_mut(name) {
+            pool.holders.insert(uid.to_owned(), Holder::begun(starting));
+            pool.advance();
+        }
+        self.changed.notify_one();
+    }
+
+    pub(super) fn another(&self, name: &str, uid: &str) -> Option<Box<WarmPod>> {
+        let mut pools = self.lock();
+        let pool = pools.get_mut(name)?;
+        pool.holders.get(uid)?;
+        pool.take_ready(Duration::from_secs(60)).map(Box::new)
+    }
+
+    pub(super) fn put_back(&self, name: &str, warm: WarmPod) {
+        let mut pools = self.lock();
+        let pool = pools.entry(name.to_owned()).or_default();
+        pool.taken.remove(&warm.view.name);
+        pool.idle.insert(warm.view.name.clone(), IdlePod::returned(warm));
+        pool.advance();
+    }
+
+    pub(super) fn position(&self, name: &str, uid: &str) -> Option<usize> {
+        let pools = self.lock();
+        pools.get(name)?.queue.positions().get(uid).copied()
+    }
+
+    /// Takes in what the watch says of a Pod that no execution has.
+    pub fn on_idle_pod(&self, context: &Context, view: PodView) {
+        let Some(name) = view.owner.clone() else { return };
+        let mut pools = self.lock();
+        let pool = pools.entry(name).or_default();
+        if pool.taken.contains(&view.name) {
+            return;
+        }
+        let foreign = view.operator.as_deref() != Some(&context.holder);
+        let idle = pool
+            .idle
+            .entry(view.name.clone())
+            .or_insert_with(|| IdlePod::new(view.clone(), foreign));
+        idle.view = view.after(&idle.view);
+        idle.attach(context, &self.changed);
+        self.changed.notify_one();
+    }
+
+    /// Forgets an idle Pod: it is gone, or an execution has it.
+    pub fn forget_pod(&self, name: &str, gone: bool) {
+        let mut pools = self.lock();
+        for pool in pools.values_mut() {
+            let was_idle = pool.idle.remove(name).is_some();
+            let was_taken = gone && pool.taken.remove(name);
+            if was_idle || was_taken {
+                self.changed.notify_one();
+            }
+        }
+    }
+}
+
+impl Holder {
+    fn begun(starting: bool) -> Self {
+        Self {
+            starting,
+            since: Instant::now(),
+        }
+    }
+
+    fn is_in_a_hurry(&self) -> bool {
+        self.starting || self.since.elapsed() < HURRY
+    }
+}
+
+impl Pool {
+    /// How long nothing has been in a hurry here; nothing while something is.
+    fn quiet_for(&self) -> Option<Duration> {
+        if self.queue.len() > 0 || self.holders.values().any(Holder::is_in_a_hurry) {
+            return None;
+        }
+        let begun = self.holders.values().map(|holder| holder.since + HURRY);
+        let since = begun.chain(self.quiet_since).max();
+        Some(since.map_or(Duration::MAX, |since| since.elapsed()))
+    }
+
+    /// The executions whose turn it is.
+    pub fn claimed(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Those of them that are starting a Pod of their own.
+    pub fn cold_starts(&self) -> usize {
+        self.holders.values().filter(|holder| holder.starting).count()
+    }
+
+    /// The idle Pods that would take a request at once.
+    pub fn ready(&self) -> usize {
+        let wait = self.waits_for_network;
+        self.idle.values().filter(|idle| idle.is_ready(wait)).count()
+    }
+
+    /// Gives turns for as long as there is something to give.
+    pub fn advance(&mut self) {
+        let most = self
+            .object
+            .as_ref()
+            .and_then(|object| usize::try_from(object.spec.max_concurrent?).ok());
+        let came_up = self
+            .idle
+            .values_mut()
+            .filter_map(|idle| idle.listen().then_some(()))
+            .count();
+        if came_up > 0 {
+            self.succeeded();
+        }
+        while most.is_none_or(|most| self.holders.len() < most)
+            && let Some(uid) = self.queue.first().map(str::to_owned)
+        {
+            let Some(waiting) = self.waiting.get(&uid) else {
+                self.queue.remove(&uid);
+                continue;
+            };
+            let (life, wants_warm) = (waiting.life, waiting.warm);
+            let warm = if wants_warm { self.take_ready(life) } else { None };
+            let cold = warm.is_none();
+            if cold && self.cold_starts() >= MOST_STARTING {
+                return;
+            }
+            self.queue.pop();
+            let Some(waiting) = self.waiting.remove(&uid) else {
+                continue;
+            };
+            self.holders.insert(uid.clone(), Holder::begun(cold));
+            let turn = warm.map_or(Turn::Cold, |warm| Turn::Warm(Box::new(warm)));
+            if let Err(Turn::Warm(warm)) = waiting.turn_tx.send(turn) {
+                // Nobody waits any more; its place, when dropped, leaves.
+                self.taken.remove(&warm.view.name);
+                self.idle.insert(warm.view.name.clone(), IdlePod::returned(*warm));
+            }
+        }
+    }
+
+    /// The oldest ready Pod that lives long enough, those of today's template first.
+    fn take_ready(&mut self, life: Duration) -> Option<WarmPod> {
+        let (wait, template) = (self.waits_for_network, self.template.clone());
+        let name = self
+            .idle
+            .values()
+            .filter(|idle| idle.is_ready(wait) && idle.life_left() > life)
+            .min_by_key(|idle| {
+                (
+                    idle.view.template != template,
+                    !idle.view.marked_ready,
+                    idle.view.created,
+                )
+            })
+            .map(|idle| idle.view.name.clone())?;
+        let warm = self.idle.remove(&name)?.into_warm();
+        self.taken.insert(name);
+        warm
+    }
+
+    fn refuses(&self, wish: &Wish<'_>, waiting: usize) -> Option<Refused> {
+        let limit = self
+            .object
+            .as_ref()
+            .map_or(ExecutorPoolSpec::DEFAULT_QUEUE_LIMIT, |object| {
+                object.spec.queue_limit
+            });
+        let pool = wish.pool.to_owned();
+        if waiting >= usize::try_from(limit).unwrap_or(0) {
+            return Some(Refused::QueueFull { pool, waiting });
+        }
+        let recent = self
+            .left
+            .iter()
+            .filter(|left| left.elapsed() <= PACE_WINDOW)
+            .count();
+        if recent < PACE_SAMPLES {
+            return None;
+        }
+        let turns = f64::from(u32::try_from(waiting + 1).unwrap_or(u32::MAX));
+        let pace = f64::from(u32::try_from(recent).unwrap_or(u32::MAX)) / PACE_WINDOW.as_secs_f64();
+        (turns / pace > wish.patience.as_secs_f64()).then_some(Refused::TooSlow { pool, waiting })
+    }
+
+    /// How many idle Pods it is to have.
+    pub fn wanted(&self) -> usize {
+        let replicas = self.object.as_ref().map_or(0, |object| object.spec.replicas);
+        usize::try_from(replicas).unwrap_or(0)
+    }
+
+    /// Whether nothing here is worth remembering.
+    pub fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.creating == 0 && self.queue.len() == 0 && self.holders.is_empty()
+    }
+
+    /// Takes an idle Pod out for good.
+    pub fn take_out(&mut self, name: &str) {
+        self.idle.remove(name);
+        self.taken.insert(name.to_owned());
+    }
+
+    /// Notes that a Pod did not come up.
+    pub fn failed(&mut self, reason: &'static str, message: String) {
+        let pause = FIRST_PAUSE
+            .saturating_mul(2_u32.saturating_pow(self.failures.min(10)))
+            .min(LONGEST_PAUSE);
+        self.failures += 1;
+        self.pause_until = Some(Instant::now() + pause);
+        self.problem = Some((reason, message));
+    }
+
+    /// Notes that one did.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+        self.pause_until = None;
+        self.problem = None;
+    }
+}
