@@ -60,6 +60,26 @@ pub enum Outcome {
     Error,
 }
 
+impl Executed {
+    /// Where the time went, for a browser's developer tools (`Server-Timing`).
+    #[must_use]
+    pub fn server_timing(&self) -> String {
+        let Timings {
+            queue_ms,
+            start_ms,
+            claim_ms,
+            run_ms,
+            collect_ms,
+            total_ms: _,
+        } = self.timings;
+        format!(
+            "queue;dur={queue_ms}, start;dur={start_ms}, claim;dur={claim_ms}, run;dur={run_ms}, \
+             collect;dur={collect_ms}, total;dur={}",
+            self.execution_time
+        )
+    }
+}
+
 /// The answer to a request whose execution ended as `status` says, `elapsed` after the request came.
 ///
 /// # Errors
@@ -256,6 +276,25 @@ mod tests {
             let error = told(unfinished).unwrap_err();
             assert_eq!((error.code, error.retry_after), ("no_result", None));
         }
+    }
+
+    #[test]
+    fn server_timing_names_each_stage() {
+        let timings = Timings {
+            queue_ms: 1,
+            claim_ms: 9,
+            run_ms: 5,
+            ..Timings::default()
+        };
+        let ended = CodeExecutionStatus {
+            timings: Some(timings),
+            ..status(Phase::Succeeded, Reason::Completed, Some(""))
+        };
+        let executed = answer("cex-1", ended, Duration::from_millis(31)).unwrap();
+        assert_eq!(
+            executed.server_timing(),
+            "queue;dur=1, start;dur=0, claim;dur=9, run;dur=5, collect;dur=0, total;dur=31"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use codeexec_crds::CodeExecutionSpec;
 use futures::StreamExt;
@@ -23,6 +23,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read all the same: many clients only look at the answer once they
 /// have sent everything, and a connection that is closed before shows them no answer at all.
 const DRAINED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Not among the names that the `http` crate knows.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Runs a program and answers with what came of it.
 pub async fn execute(
@@ -44,7 +47,10 @@ pub async fn execute(
         Err(error) => Err(failure(&id, &error)),
     };
     match result {
-        Ok(executed) => Json::<Executed>(executed).into_response(),
+        Ok(executed) => {
+            let timing = [(SERVER_TIMING, executed.server_timing())];
+            (timing, Json::<Executed>(executed)).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use codeexec_crds::{CodeExecution, Phase};
+use codeexec_crds::{ANNOTATION_RECEIVED_AT, CodeExecution, Phase};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::ObjectMeta;
 
 use crate::observe::PodView;
 use crate::pod;
@@ -58,8 +60,27 @@ pub(super) fn first_observation(
     (observed, claimed)
 }
 
+/// How long an execution has waited before this process saw it.
+///
+/// Its creation is known to the second only. The API server's own mark is exact, and believed as far as it agrees with
+/// that: it is of another node's clock, or of whoever applied the object by hand.
+pub(super) fn waited_before(metadata: &ObjectMeta, now: Timestamp) -> Duration {
+    let Some(created) = metadata.creation_timestamp.as_ref().map(|time| time.0) else {
+        return Duration::ZERO;
+    };
+    let mark = metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(ANNOTATION_RECEIVED_AT));
+    let mark = mark.and_then(|mark| mark.parse::<Timestamp>().ok());
+    let agrees = |mark: &Timestamp| created.duration_since(*mark).abs() <= SignedDuration::from_secs(1);
+    let since = mark.filter(agrees).unwrap_or(created);
+    now.duration_since(since).try_into().unwrap_or(Duration::ZERO)
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -77,6 +98,25 @@ mod tests {
             name: name.to_owned(),
             execution_uid: Some("u".to_owned()),
             ..PodView::default()
+        }
+    }
+
+    #[test]
+    fn the_wait_before_is_told_to_the_millisecond_where_the_mark_can_be_believed() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let waited = |mark: Option<&str>| {
+            let metadata = ObjectMeta {
+                creation_timestamp: Some(Time(at("2026-01-01T00:00:05Z"))),
+                annotations: mark.map(|mark| [(ANNOTATION_RECEIVED_AT.to_owned(), mark.to_owned())].into()),
+                ..ObjectMeta::default()
+            };
+            waited_before(&metadata, at("2026-01-01T00:00:05.930Z")).as_millis()
+        };
+        assert_eq!(waited(Some("2026-01-01T00:00:05.920Z")), 10);
+        assert_eq!(waited(Some("2026-01-01T00:00:04.999Z")), 931);
+        assert_eq!(waited(Some("2026-01-01T00:00:05.940Z")), 0);
+        for unbelievable in [None, Some("2025-01-01T00:00:00Z"), Some("soon")] {
+            assert_eq!(waited(unbelievable), 930);
         }
     }
 

@@ -180,15 +180,7 @@ impl Driver {
             metadata.name.clone().unwrap_or_default(),
             metadata.uid.clone().unwrap_or_default(),
         );
-        let queued = metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(Duration::ZERO, |created| {
-                Timestamp::now()
-                    .duration_since(created.0)
-                    .try_into()
-                    .unwrap_or(Duration::ZERO)
-            });
+        let queued = begin::waited_before(metadata, Timestamp::now());
         let clock = Clock {
             seen: Instant::now(),
             queued,

@@ -13,10 +13,11 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use codeexec_crds::{CodeExecution, CodeExecutionStatus, LABEL_REPLICA, LABEL_USER};
+use codeexec_crds::{ANNOTATION_RECEIVED_AT, CodeExecution, CodeExecutionStatus, LABEL_REPLICA, LABEL_USER};
 use codeexec_execution::user_hash;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::{Client, Config};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -185,6 +186,8 @@ fn object(job: &Job, replica: &str) -> CodeExecution {
         (LABEL_USER.to_owned(), user_hash(&job.spec.user)),
         (LABEL_REPLICA.to_owned(), replica.to_owned()),
     ]));
+    let now = format!("{:.3}", Timestamp::now());
+    execution.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_RECEIVED_AT.to_owned(), now)]));
     execution
 }
 
