@@ -94,7 +94,7 @@ pub struct ExecutorPoolSpec {
     #[schemars(range(min = 0), default = "default_queue_limit")]
     pub queue_limit: i32,
 
-    /// Whether a Pod may serve more than one execution. This version never reuses one.
+    /// Whether a Pod may serve more than one execution, of one user only. Absent means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reuse: Option<ReuseSpec>,
 }
@@ -107,11 +107,12 @@ pub struct ReuseSpec {
     #[serde(default)]
     #[schemars(default)]
     pub policy: ReusePolicy,
-    /// How long a used Pod waits for its user's next execution, in seconds, 1 to 3600.
+    /// How long a used Pod waits for its user's next execution, in seconds, 1 to 3600. Absent means 60. No more of
+    /// them wait than the pool has replicas, and at least one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3_600))]
     pub idle_seconds: Option<i64>,
-    /// After how many executions a Pod goes, 1 to 1000.
+    /// After how many executions a Pod goes, 1 to 1000. Absent means 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000))]
     pub max_executions: Option<i32>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use codeexec_crds::{CodeExecution, Reason};
 use futures::StreamExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::error_boundary::InvalidObject;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -90,6 +90,9 @@ impl Dispatcher {
                     return self.context.pools.on_idle_pod(&self.context, view);
                 }
                 self.context.pools.forget_pod(&view.name, false);
+                if self.context.pools.on_used_pod(&view) {
+                    return;
+                }
                 match view.execution_uid.as_ref().and_then(|uid| self.handles.get(uid)) {
                     // A driver that has ended no longer listens.
                     Some(handle) => drop(handle.pods_tx.send(PodUpdate::Present(Box::new(view)))),
@@ -263,7 +266,7 @@ impl Dispatcher {
             .execution_uid
             .as_ref()
             .is_none_or(|uid| self.handles.contains_key(uid));
-        if !self.executions_listed || view.deleting || known {
+        if !self.executions_listed || view.deleting || known || self.context.pools.is_used_pod(&view.name) {
             return;
         }
         let (context, view) = (self.context.clone(), view.clone());
@@ -275,7 +278,14 @@ impl Dispatcher {
             };
             if orphaned {
                 info!(pod = view.name, "deleting a Pod without an execution");
-                let params = DeleteParams::default();
+                // As it was seen: it may have been claimed since.
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions {
+                        resource_version: view.resource_version.clone(),
+                        uid: None,
+                    }),
+                    ..DeleteParams::default()
+                };
                 if let Err(error) = call(context.pods.delete(&view.name, &params)).await {
                     warn!(pod = view.name, %error, "could not delete a Pod without an execution");
                 }

@@ -1,8 +1,9 @@
 //! An execution's way into its pool, and to an idle Pod.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codeexec_crds::LABEL_EXECUTION;
+use codeexec_runner::frames::{Ended, FromRunner};
 use kube::Resource;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -12,8 +13,13 @@ use super::{Driver, PoolTurn, TELL_POSITION};
 use crate::connection::call;
 use crate::observe::PodView;
 use crate::pod;
-use crate::pool::{Place, WarmPod, Wish, keeper};
+use crate::pool::{Place, Reuse, WarmPod, Wish, keeper};
+use crate::session::Event;
 use crate::step::{PodState, Stream, Turn};
+
+/// How long a runner may take to clean up after a program: it ends processes, empties folders, starts an interpreter
+/// and imports the pool's modules, with half a processor.
+const CLEAN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tries to claim one Pod: its kubelet may write at the same moment.
 const TRIES: u32 = 5;
@@ -89,6 +95,7 @@ impl Driver {
 
     fn take(&mut self, warm: WarmPod, view: PodView) {
         self.claimed = Some(view.name.clone());
+        self.printed_before = warm.printed;
         self.observed.pod = PodState::Exists(Box::new(view));
         self.observed.stream = Stream::Ready;
         self.observed.done.recorded = true;
@@ -126,7 +133,10 @@ impl Driver {
             }
             match self.look_at(name).await {
                 Some(view) if view.execution_uid.as_deref() == Some(&self.uid) => return Some(view),
-                Some(view) if view.is_idle() && view.operator.as_deref() == Some(&self.context.holder) => {
+                Some(view)
+                    if view.execution_uid == warm.view.execution_uid
+                        && view.operator.as_deref() == Some(&self.context.holder) =>
+                {
                     version = view.resource_version;
                 }
                 _ => return None,
@@ -152,11 +162,65 @@ impl Driver {
     /// Metadata alone: a change of the spec is one that the kubelet answers with a write of its own, at the very
     /// moment of the result.
     fn claim_patch(&self, version: Option<&str>) -> Value {
-        json!({"metadata": {
-            "resourceVersion": version,
-            "labels": {LABEL_EXECUTION: self.uid},
-            "ownerReferences": [self.execution.controller_owner_ref(&())],
-        }})
+        let mut metadata = json!({"resourceVersion": version, "labels": {LABEL_EXECUTION: self.uid}});
+        // A Pod that is to serve again stays the pool's.
+        if self.reuse().is_none() {
+            metadata["ownerReferences"] = json!([self.execution.controller_owner_ref(&())]);
+        }
+        json!({"metadata": metadata})
+    }
+
+    /// How far its pool's Pods are used again.
+    fn reuse(&self) -> Option<Reuse> {
+        Reuse::of(self.pool.reuse.as_ref())
+    }
+
+    /// Whether its Pod may serve the same user again: one that was idle, and that this process has followed from
+    /// its claim on.
+    pub(super) fn keeps_pod(&self) -> bool {
+        let served = self.ready.as_ref().map_or(0, |ready| ready.served);
+        let may = |reuse: Reuse| reuse.keeps(served, self.printed_before);
+        self.claimed.is_some() && !self.observed.done.taken_over && self.reuse().is_some_and(may)
+    }
+
+    /// Waits until the Pod is ready for its user's next program, and hands it on. Whether it did: a Pod that can't
+    /// be made clean ends, and one that was stopped has to go.
+    pub(super) async fn hand_on(&mut self) -> bool {
+        let ran_to_its_end = self
+            .transcript
+            .result()
+            .is_some_and(|result| result.ended != Ended::Terminated);
+        let Some(served) = self.ready.as_ref().map(|ready| ready.served) else {
+            return false;
+        };
+        if !ran_to_its_end || !self.keeps_pod() {
+            return false;
+        }
+        let again = tokio::time::timeout(CLEAN_PATIENCE, async {
+            loop {
+                match self.session.as_mut()?.next().await? {
+                    Event::Frame(FromRunner::Ready(ready)) if ready.served > served => return Some(ready),
+                    Event::Broken => return None,
+                    _ => {}
+                }
+            }
+        });
+        let (Ok(Some(ready)), PodState::Exists(view)) = (again.await, &self.observed.pod) else {
+            return false;
+        };
+        let Some(session) = self.session.take() else {
+            return false;
+        };
+        let printed = self.transcript.stdout().len() + self.transcript.stderr().len();
+        let warm = WarmPod {
+            view: (**view).clone(),
+            session,
+            ready,
+            printed: self.printed_before + printed as u64,
+        };
+        let spec = &self.execution.spec;
+        self.context.pools.put_back(&spec.pool, &spec.user, warm);
+        true
     }
 
     /// Writes its position into the status of an execution that waits, once in a while.

@@ -100,6 +100,7 @@ impl Driver {
 
     /// What no client waits for: the labels of a finished record, and its Pod's end.
     pub(super) async fn clean_up(mut self, phase: Option<Phase>) {
+        let handed_on = phase.is_some() && self.hand_on().await;
         self.session = None;
         self.context.pools.quiet(CLEAN_UP_PATIENCE).await;
         self.failpoint.hit("before-labels");
@@ -119,7 +120,9 @@ impl Driver {
         if phase.is_some() && self.digest_missing {
             self.add_image_digest().await;
         }
-        self.delete_pod().await;
+        if !handed_on {
+            self.delete_pod().await;
+        }
         if let Some(isolation) = &self.isolation_seen {
             report(&self.context, &self.execution.spec.pool, isolation);
         }

@@ -13,7 +13,7 @@ use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation};
 use codeexec_execution::isolation::{Verdict, out_of_reach, verdict};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
-use codeexec_runner::frames::{Ended, FromRunner, Ready};
+use codeexec_runner::frames::{Ended, FromRunner, Ready, Request};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -134,6 +134,8 @@ pub struct Driver {
     place: Option<Place>,
     /// The idle Pod that it may claim.
     warm: Option<Box<WarmPod>>,
+    /// What earlier programs of the same user printed in that Pod, in bytes.
+    printed_before: u64,
     /// Name of the Pod that it claimed; otherwise its Pod is one of its own, whose name says so.
     claimed: Option<String>,
     /// Somebody else may have begun with it.
@@ -209,6 +211,7 @@ impl Driver {
             pool: ExecutorPoolSpec::default(),
             place: None,
             warm: None,
+            printed_before: 0,
             claimed,
             inherited,
             told_position: None,
@@ -223,7 +226,8 @@ impl Driver {
     pub async fn run(mut self) {
         self.resolve_pool().await;
         if self.observed.pod != PodState::NotCreated {
-            self.place = Some(self.context.pools.occupy(&self.execution.spec.pool, &self.uid));
+            let spec = &self.execution.spec;
+            self.place = Some(self.context.pools.occupy(&spec.pool, &spec.user, &self.uid));
         }
         loop {
             self.take_what_is_there().await;
@@ -533,7 +537,9 @@ impl Driver {
         });
         if self.write(&status).await {
             self.observed.done.running_recorded = true;
-            self.lower_deadline();
+            if !self.keeps_pod() {
+                self.lower_deadline();
+            }
             self.failpoint.hit("after-running-write");
         }
     }
@@ -581,7 +587,10 @@ impl Driver {
         self.failpoint.hit("before-frame");
         let limits = budget::output_limits(&self.execution);
         if let Some(session) = &self.session {
-            let request = runner_request(&self.uid, &self.execution.spec, limits);
+            let request = Request {
+                keep: self.keeps_pod(),
+                ..runner_request(&self.uid, &self.execution.spec, limits)
+            };
             session.send(request, self.failpoint.clone());
         }
         self.observed.stream = Stream::Sent;

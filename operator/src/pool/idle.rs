@@ -38,6 +38,20 @@ pub struct WarmPod {
     pub session: Session,
     /// What its runner reported.
     pub ready: Ready,
+    /// What earlier programs of its user printed there, in bytes.
+    pub printed: u64,
+}
+
+impl WarmPod {
+    /// How long it may still serve.
+    pub fn life_left(&self) -> Duration {
+        life_left(&self.view)
+    }
+
+    /// Whether nothing is known that would keep it from serving.
+    pub fn is_there(&self) -> bool {
+        !self.view.ended && !self.view.failing && !self.view.deleting
+    }
 }
 
 impl IdlePod {
@@ -156,8 +170,7 @@ impl IdlePod {
 
     /// How long it may still serve.
     pub fn life_left(&self) -> Duration {
-        let deadline = Duration::from_secs(self.view.deadline_seconds.unwrap_or(0).unsigned_abs());
-        deadline.saturating_sub(self.view.age(Timestamp::now()))
+        life_left(&self.view)
     }
 
     /// Takes it out for an execution; only when it is ready.
@@ -166,6 +179,12 @@ impl IdlePod {
             view: self.view,
             session: self.session?,
             ready: self.ready?,
+            printed: 0,
         })
     }
+}
+
+fn life_left(view: &PodView) -> Duration {
+    let deadline = Duration::from_secs(view.deadline_seconds.unwrap_or(0).unsigned_abs());
+    deadline.saturating_sub(view.age(Timestamp::now()))
 }

@@ -157,6 +157,10 @@ fn look(context: &Arc<Context>) -> Duration {
         if is_quiet {
             mark_ready(context, pool);
         }
+        let (reuse, most) = (pool.reuse(), pool.wanted().max(1));
+        for warm in pool.used.expired(reuse, most) {
+            tokio::spawn(delete_used(context.clone(), warm.view.name));
+        }
         again = again.min(tell(context, name, pool, is_quiet).unwrap_or(LOOK_EVERY));
     }
     // A pool that never existed, or is gone with all that was in it.
@@ -282,6 +286,20 @@ pub async fn delete(context: Arc<Context>, name: String) {
         tokio::time::sleep(RETRY).await;
     }
     context.pools.forget_pod(&name, true);
+}
+
+/// Deletes a Pod that has served, and that nobody claims any more: it was taken out of the only list there is.
+async fn delete_used(context: Arc<Context>, name: String) {
+    for _ in 0..DELETE_TRIES {
+        let params = DeleteParams::default().grace_period(u32::try_from(GRACE_SECONDS).unwrap_or(0));
+        match call(context.pods.delete(&name, &params)).await {
+            Err(error) if !error.is_not_found() => {
+                debug!(pod = name, %error, "could not delete a used Pod yet");
+            }
+            _ => return,
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn delete_once(context: &Context, name: &str) -> Result<(), CallError> {

@@ -16,7 +16,9 @@ mod queue;
 pub mod report;
 mod state;
 mod status;
+mod used;
 
 pub use idle::WarmPod;
 pub use place::{Place, Refused, Turn};
 pub use state::{Pools, Wish};
+pub use used::Reuse;

@@ -40,6 +40,7 @@ pub enum Refused {
 pub struct Place {
     pools: Arc<Pools>,
     pool: String,
+    user: String,
     uid: String,
     turn_rx: Option<oneshot::Receiver<Turn>>,
 }
@@ -48,12 +49,14 @@ impl Place {
     pub(super) fn new(
         pools: Arc<Pools>,
         pool: &str,
+        user: &str,
         uid: &str,
         turn_rx: Option<oneshot::Receiver<Turn>>,
     ) -> Self {
         Self {
             pools,
             pool: pool.to_owned(),
+            user: user.to_owned(),
             uid: uid.to_owned(),
             turn_rx,
         }
@@ -83,9 +86,9 @@ impl Place {
         self.pools.another(&self.pool, &self.uid)
     }
 
-    /// Puts a Pod back that was not claimed after all.
+    /// Puts a Pod back that was not claimed after all, or that may serve this user again.
     pub fn give_back(&self, warm: WarmPod) {
-        self.pools.put_back(&self.pool, warm);
+        self.pools.put_back(&self.pool, &self.user, warm);
     }
 
     /// The execution starts a Pod of its own after all.
@@ -108,7 +111,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         // A turn that came too late: its Pod is still nobody's.
         if let Some(Turn::Warm(warm)) = self.try_turn() {
-            self.pools.put_back(&self.pool, *warm);
+            self.pools.put_back(&self.pool, &self.user, *warm);
         }
         self.pools.leave(&self.pool, &self.uid);
     }

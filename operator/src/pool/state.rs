@@ -12,6 +12,7 @@ use super::place::{Place, Refused, Turn};
 use super::plan::{MOST_STARTING, QUIET};
 use super::queue::FairQueue;
 use super::status::Told;
+use super::used::{Reuse, UsedPods};
 use crate::driver::Context;
 use crate::observe::PodView;
 use crate::pod::REPORT_SECONDS;
@@ -45,6 +46,8 @@ pub struct Pool {
     pub object: Option<Arc<ExecutorPool>>,
     /// Idle Pods by name.
     pub idle: BTreeMap<String, IdlePod>,
+    /// Pods that have served, and wait for the same user.
+    pub used: UsedPods,
     /// Names of Pods that were idle, and are in somebody's hands: a late event must not make them idle again.
     taken: HashSet<String>,
     /// Requests for idle Pods that have no answer yet.
@@ -79,6 +82,7 @@ struct Holder {
 }
 
 struct Waiting {
+    user: String,
     turn_tx: oneshot::Sender<Turn>,
     /// How much life a Pod must have left to be of use.
     life: Duration,
@@ -145,6 +149,7 @@ impl Pools {
         let pool = pools.entry(wish.pool.to_owned()).or_default();
         let (turn_tx, turn_rx) = oneshot::channel();
         let waiting = Waiting {
+            user: wish.user.to_owned(),
             turn_tx,
             life: wish.timeout + Duration::from_secs(REPORT_SECONDS.unsigned_abs() + 2),
             warm: wish.warm,
@@ -163,17 +168,23 @@ impl Pools {
             return Err(refused);
         }
         self.changed.notify_one();
-        Ok(Place::new(self.clone(), wish.pool, wish.uid, Some(turn_rx)))
+        Ok(Place::new(
+            self.clone(),
+            wish.pool,
+            wish.user,
+            wish.uid,
+            Some(turn_rx),
+        ))
     }
 
     /// Counts an execution that has a Pod already.
-    pub fn occupy(self: &Arc<Self>, pool: &str, uid: &str) -> Place {
+    pub fn occupy(self: &Arc<Self>, pool: &str, user: &str, uid: &str) -> Place {
         self.lock()
             .entry(pool.to_owned())
             .or_default()
             .holders
             .insert(uid.to_owned(), Holder::begun(false));
-        Place::new(self.clone(), pool, uid, None)
+        Place::new(self.clone(), pool, user, uid, None)
     }
 
     pub(super) fn leave(&self, name: &str, uid: &str) {
@@ -209,12 +220,13 @@ impl Pools {
         pool.take_ready(Duration::from_secs(60)).map(Box::new)
     }
 
-    pub(super) fn put_back(&self, name: &str, warm: WarmPod) {
+    /// Takes a Pod back: an idle one for everybody, one that has served for its user alone.
+    pub fn put_back(&self, name: &str, user: &str, warm: WarmPod) {
         let mut pools = self.lock();
         let pool = pools.entry(name.to_owned()).or_default();
-        pool.taken.remove(&warm.view.name);
-        pool.idle.insert(warm.view.name.clone(), IdlePod::returned(warm));
+        pool.put_back(user, warm);
         pool.advance();
+        self.changed.notify_one();
     }
 
     pub(super) fn position(&self, name: &str, uid: &str) -> Option<usize> {
@@ -240,10 +252,24 @@ impl Pools {
         self.changed.notify_one();
     }
 
+    /// Takes in what the watch says of a Pod that an execution has or had. Whether it waits for that one's user.
+    pub fn on_used_pod(&self, view: &PodView) -> bool {
+        self.lock().values_mut().any(|pool| pool.used.on_pod(view))
+    }
+
+    /// Whether a Pod waits for another execution of its user.
+    #[must_use]
+    pub fn is_used_pod(&self, name: &str) -> bool {
+        self.lock().values().any(|pool| pool.used.has(name))
+    }
+
     /// Forgets an idle Pod: it is gone, or an execution has it.
     pub fn forget_pod(&self, name: &str, gone: bool) {
         let mut pools = self.lock();
         for pool in pools.values_mut() {
+            if gone {
+                pool.used.forget(name);
+            }
             let was_idle = pool.idle.remove(name).is_some();
             let was_taken = gone && pool.taken.remove(name);
             if was_idle || was_taken {
@@ -267,6 +293,21 @@ impl Holder {
 }
 
 impl Pool {
+    /// Takes back what nobody claimed: an idle Pod for everybody, one that has served for its user alone.
+    fn put_back(&mut self, user: &str, warm: WarmPod) {
+        if warm.ready.served > 0 {
+            self.used.keep(user, warm);
+        } else {
+            self.taken.remove(&warm.view.name);
+            self.idle.insert(warm.view.name.clone(), IdlePod::returned(warm));
+        }
+    }
+
+    /// How far its Pods are used again.
+    pub fn reuse(&self) -> Option<Reuse> {
+        Reuse::of(self.object.as_ref()?.spec.reuse.as_ref())
+    }
+
     /// How long nothing has been in a hurry here; nothing while something is.
     fn quiet_for(&self) -> Option<Duration> {
         if self.queue.len() > 0 || self.holders.values().any(Holder::is_in_a_hurry) {
@@ -314,8 +355,9 @@ impl Pool {
                 self.queue.remove(&uid);
                 continue;
             };
-            let (life, wants_warm) = (waiting.life, waiting.warm);
-            let warm = if wants_warm { self.take_ready(life) } else { None };
+            let (user, life, wants_warm) = (waiting.user.clone(), waiting.life, waiting.warm);
+            let own = self.used.take(&user, life).filter(|_| wants_warm);
+            let warm = own.or_else(|| wants_warm.then(|| self.take_ready(life)).flatten());
             let cold = warm.is_none();
             if cold && self.cold_starts() >= MOST_STARTING {
                 return;
@@ -328,8 +370,7 @@ impl Pool {
             let turn = warm.map_or(Turn::Cold, |warm| Turn::Warm(Box::new(warm)));
             if let Err(Turn::Warm(warm)) = waiting.turn_tx.send(turn) {
                 // Nobody waits any more; its place, when dropped, leaves.
-                self.taken.remove(&warm.view.name);
-                self.idle.insert(warm.view.name.clone(), IdlePod::returned(*warm));
+                self.put_back(&user, *warm);
             }
         }
     }
@@ -386,7 +427,11 @@ impl Pool {
 
     /// Whether nothing here is worth remembering.
     pub fn is_empty(&self) -> bool {
-        self.idle.is_empty() && self.creating == 0 && self.queue.len() == 0 && self.holders.is_empty()
+        self.idle.is_empty()
+            && self.used.len() == 0
+            && self.creating == 0
+            && self.queue.len() == 0
+            && self.holders.is_empty()
     }
 
     /// Takes an idle Pod out for good.
