@@ -37,7 +37,7 @@ push: ## Build both images for amd64 and arm64 and push them to REGISTRY, such a
 	$(if $(REGISTRY),,$(error REGISTRY is missing: make push REGISTRY=icr.io/yours))
 	deploy/build-images push $(REGISTRY)
 
-bench: ## Measure answers beside their floors; writes target/bench/report.json
+bench: ## Measure answers beside their floors; writes target/bench/report.json and report.svg
 	e2e/run bench
 
 generate: ## Write the generated files anew: definitions, table of the chart's values
