@@ -68,6 +68,7 @@ impl Dispatcher {
                 break;
             }
         }
+        self.context.pools.pods_are_known();
         let mut executions = pin!(watches::unfinished(self.context.guarded.clone()));
         let mut listed_executions = HashSet::new();
         loop {

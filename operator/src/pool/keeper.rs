@@ -93,6 +93,7 @@ async fn adopt_one(context: &Context, view: &PodView) -> bool {
 
 /// Works for ever.
 pub async fn run(context: Arc<Context>) {
+    context.pools.until_pods_are_known().await;
     let mut objects = pin!(watches::pools(context.pool_api.clone()));
     let mut listed = HashSet::new();
     loop {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use codeexec_crds::{ExecutorPool, ExecutorPoolSpec};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, SetOnce, oneshot};
 
 use super::idle::{IdlePod, WarmPod};
 use super::place::{Place, Refused, Turn};
@@ -35,6 +35,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Pools {
     pools: Mutex<HashMap<String, Pool>>,
+    /// The Pods that there were at the start have all been told.
+    pods_known: SetOnce<()>,
     /// Something changed that the keeper should look at.
     pub(super) changed: Arc<Notify>,
 }
@@ -111,6 +113,17 @@ impl Pools {
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Pool>> {
         // A panic elsewhere can't have left a pool half written: each change is one call on plain data.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that every Pod has been told that there was at the start.
+    pub fn pods_are_known(&self) {
+        // Told once in a process's life; a second time would say the same.
+        let _ = self.pods_known.set(());
+    }
+
+    /// Waits for that: a pool without Pods and one whose Pods nobody has told yet look alike.
+    pub(super) async fn until_pods_are_known(&self) {
+        self.pods_known.wait().await;
     }
 
     /// Makes the keeper look at everything.
