@@ -38,5 +38,6 @@ pub fn runner_request(uid: &str, spec: &CodeExecutionSpec, limits: OutputLimits)
             .collect(),
         timeout_ms: u64::try_from(*timeout_seconds).unwrap_or(0) * 1000,
         limits,
+        keep: false,
     }
 }

@@ -2,11 +2,16 @@
 # It imports next to nothing, because each import is paid by every execution that finds no warm Pod.
 import os
 import sys
+from _frozen_importlib_external import SourceFileLoader
+from _weakref import ref
 
 # The interpreter does not own a reference to the module that it runs, and sys.modules is about to lose its.
 _own_module = sys.modules["__main__"]
 _control = int(sys.argv[1])
 _work_dir = sys.argv[2]
+_names = sys.argv[3:]
+_path = os.path.join(_work_dir, "main.py")
+_source = None
 
 
 def _fail(message):
@@ -14,14 +19,65 @@ def _fail(message):
     os._exit(1)
 
 
+class _Loader(SourceFileLoader):
+    def get_source(self, fullname):
+        return _source
+
+
+def _new_main():
+    main = type(sys)("__main__")
+    main.__dict__.update(
+        __builtins__=sys.modules["builtins"],
+        __annotations__={},
+        __cached__=None,
+        __file__=_path,
+        __loader__=_Loader("__main__", _path),
+    )
+    sys.modules["__main__"] = main
+    return ref(main)
+
+
 def _preload(names):
     for name in names:
         try:
             __import__(name)
+            # What it printed has to be out before the program's output is counted.
+            sys.stdout.flush()
+            sys.stderr.flush()
         except BaseException as error:
             _fail(f"module {name} can't be preloaded: {type(error).__name__}: {error}")
-    # What they printed has to be out before the program's output is counted.
-    sys.stdout.flush()
+
+
+def _forget_warnings():
+    # One that is shown once has to be shown to the program, which did not see it.
+    getattr(sys.modules["_warnings"], "_onceregistry", {}).clear()
+    for module in [*sys.modules.values()]:
+        try:
+            del module.__dict__["__warningregistry__"]
+        except Exception:
+            pass  # it has warned of nothing, or is a class or whatever else that stands for a module
+
+
+def _settle(main):
+    # What is there by now need not be looked through and taken apart when the interpreter ends: with pandas that is
+    # most of the time that a short program takes. The program's own has to be, so it must be younger, unless a module
+    # has got hold of it.
+    del sys.modules["__main__"]
+    taken = main()
+    if taken is None:
+        was_imported = "gc" in sys.modules
+        import gc
+
+        gc.freeze()
+        if not was_imported:
+            del sys.modules["gc"]
+        main = _new_main()
+    else:
+        sys.modules["__main__"] = taken
+    # A circle: where something that is not taken apart holds a function of the program's, and with that its names,
+    # the module is still there at the end. Then the interpreter clears it, and what it names ends as for any script.
+    module = main()
+    module.__loader__.module = module
 
 
 def _receive():
@@ -66,8 +122,8 @@ def _prepare():
     text = lambda: next(fields).decode()
     several = lambda: range(int(text()))
     source = text()
-    sys.argv = ["main.py", *[text() for _ in several()]]
-    sys.orig_argv = [sys.executable, *sys.argv]
+    sys.argv += [text() for _ in several()]
+    sys.orig_argv += sys.argv[1:]
     for _ in several():
         name, value = text(), text()
         try:
@@ -78,31 +134,14 @@ def _prepare():
         _write_input(text(), next(fields))
     # A script has a file, and its own processes and threads look into it: multiprocessing to start from it,
     # the interpreter for the lines of a thread's traceback. An input file of that name stays as it is.
-    path = os.path.join(_work_dir, "main.py")
     try:
-        _write(path, source.encode(), os.O_EXCL)
+        _write(_path, source.encode(), os.O_EXCL)
     except OSError:
         pass
     os.chdir(_work_dir)
     sys.path.insert(0, _work_dir)
-    # Whole lines go out when they are printed, so that a program which is killed has shown what it did.
-    sys.stdout.reconfigure(line_buffering=True)
-
-    from _frozen_importlib_external import SourceFileLoader
-
-    class Loader(SourceFileLoader):
-        def get_source(self, fullname):
-            return source
-
-    main = type(sys)("__main__")
-    main.__dict__.update(
-        __builtins__=sys.modules["builtins"],
-        __annotations__={},
-        __cached__=None,
-        __file__=path,
-        __loader__=Loader("__main__", path),
-    )
-    sys.modules["__main__"] = main
+    # A preloaded module may have looked into the folder, and a date is too coarse to tell that it has changed since.
+    sys.path_importer_cache.pop(_work_dir, None)
     os.close(_control)
     # After that: its file may be one of the program's own.
     if "TZ" in os.environ:
@@ -110,7 +149,7 @@ def _prepare():
 
         time.tzset()
     # As the file's decoder would: compile() takes a byte order mark for a character of the program.
-    return source.removeprefix("\ufeff"), main.__dict__
+    return source.removeprefix("\ufeff")
 
 
 def _rendered(error, trace):
@@ -150,12 +189,20 @@ def _trim(error, trace):
 
 
 _with_traceback = BaseException.with_traceback
-_preload(sys.argv[3:])
+sys.argv = ["main.py"]
+sys.orig_argv = [sys.executable, *sys.argv]
+# Whole lines go out when they are printed, so that a program which is killed has shown what it did.
+sys.stdout.reconfigure(line_buffering=True)
+# Modules that look at the program's when they are imported have to find it.
+_main = _new_main()
+_preload(_names)
+_forget_warnings()
+_settle(_main)
 os.write(_control, f"R{sys.version.split()[0]}\n".encode())
-_source, _namespace = _prepare()
+_source = _prepare()
 try:
     # Text, not bytes: a coding cookie must not make another program of it than the one that was checked.
-    exec(compile(_source, "main.py", "exec", dont_inherit=True), _namespace)
+    exec(compile(_source, "main.py", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
 except BaseException as _error:
     try:
         _trim(_error, sys.exc_info()[2])

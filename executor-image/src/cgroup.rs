@@ -38,11 +38,17 @@ impl OomCounter {
             .into_iter()
             .filter_map(|path| File::open(path).ok())
             .find(|file| oom_kills(file).is_some());
-        let at_start = file.as_ref().and_then(oom_kills).unwrap_or(0);
-        Self { file, at_start }
+        let mut counter = Self { file, at_start: 0 };
+        counter.begin();
+        counter
     }
 
-    /// Whether it rose since.
+    /// Forgets what was counted so far.
+    pub fn begin(&mut self) {
+        self.at_start = self.file.as_ref().and_then(oom_kills).unwrap_or(0);
+    }
+
+    /// Whether it rose since then.
     pub fn rose(&self) -> bool {
         self.file
             .as_ref()

@@ -1,13 +1,15 @@
 //! How a program ended, out of what was seen.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
 use codeexec_runner::frames::Ended;
-use rustix::process::WaitStatus;
 
 /// What ends it all.
 #[derive(Debug)]
 pub enum End {
     /// The interpreter ended.
-    Child(WaitStatus),
+    Child(ExitStatus),
     /// Its time is over.
     Deadline,
     /// The container was told to stop.
@@ -24,11 +26,11 @@ pub enum End {
 pub fn ended(end: End, bootstrap_error: Option<String>) -> Ended {
     match (end, bootstrap_error) {
         (End::Child(_), Some(message)) | (End::Failed(message), _) => Ended::Failed { message },
-        (End::Child(status), None) => match (status.exit_status(), status.terminating_signal()) {
+        (End::Child(status), None) => match (status.code(), status.signal()) {
             (Some(code), _) => Ended::Exited { code },
             (None, Some(signal)) => Ended::Signaled { signal },
             (None, None) => Ended::Failed {
-                message: format!("the program ended with status {:#x}", status.as_raw()),
+                message: format!("the program ended with status {:#x}", status.into_raw()),
             },
         },
         (End::MemoryFull, _) => Ended::Signaled {
@@ -48,11 +50,11 @@ pub fn bootstrap_error(control: &[u8]) -> Option<String> {
 }
 
 /// A status in words.
-pub fn describe(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
         (Some(code), _) => format!("it exited with code {code}"),
         (None, Some(signal)) => format!("signal {signal} ended it"),
-        (None, None) => format!("its status is {:#x}", status.as_raw()),
+        (None, None) => format!("its status is {:#x}", status.into_raw()),
     }
 }
 

@@ -29,7 +29,7 @@ const MAX_HEADER_BYTES: usize = 128;
 pub enum ToRunner {
     /// Asks for [`FromRunner::Ready`]: one printed at the start is missed by whoever attaches later.
     Hello,
-    /// The one program to run.
+    /// A program to run.
     Request(Box<Request>),
 }
 
@@ -43,7 +43,7 @@ pub enum FromRunner {
     Started(Started),
     /// What the program printed.
     Output(Output),
-    /// How it ended. The last frame.
+    /// How it ended. The last frame of that program, and of the runner too where it is not kept.
     Result(Box<RunResult>),
 }
 
@@ -51,7 +51,7 @@ pub enum FromRunner {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// The uid of the CodeExecution. The runner takes one request, and recognizes its repeat by this.
+    /// The uid of the CodeExecution. The runner takes one request at a time, and recognizes a repeat by this.
     pub uid: String,
     /// Python source.
     pub code: String,
@@ -71,6 +71,12 @@ pub struct Request {
     pub timeout_ms: u64,
     /// How much of its output is kept.
     pub limits: OutputLimits,
+    /// Whether the runner shall serve another request after this one: it then removes whatever the program left,
+    /// starts a fresh interpreter and says [`FromRunner::Ready`] again. It exits all the same where it can't be
+    /// sure that nothing is left, and after a result that is no program's own end. Where there is no Landlock it
+    /// always does: a program may have written anywhere.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 /// A file of a request.
@@ -115,6 +121,10 @@ pub struct Ready {
     pub runner_version: String,
     /// `sys.version` up to its first space, such as `3.11.2`.
     pub python_version: String,
+    /// How many requests this runner has served, each to its result: tells this report from one of before the last
+    /// program.
+    #[serde(default)]
+    pub served: u32,
 }
 
 /// Which layers of isolation the runner put in force, and which it found.
@@ -184,7 +194,7 @@ pub struct Started {
 pub struct Output {
     /// Which one.
     pub stream: Stream,
-    /// Counts the pieces of both streams together from 0, so that a reader sees what it missed.
+    /// Counts the pieces of both streams of one program together from 0, so that a reader sees what it missed.
     pub seq: u64,
     /// What was printed, whole characters; invalid UTF-8 became U+FFFD.
     pub data: String,

@@ -1,7 +1,12 @@
 //! Decides which request runs. A supervisor may crash and its successor repeat what it had sent, so the same
 //! frame can come twice; the program must run once.
 
+use std::collections::HashSet;
+
 use codeexec_runner::frames::{Request, ToRunner};
+
+/// So many requests a runner serves at most, for it remembers all of them.
+const MOST_SERVED: usize = 1000;
 
 /// What a frame calls for.
 #[derive(Debug, PartialEq)]
@@ -22,6 +27,7 @@ pub struct Intake {
     ready: bool,
     held: Option<Box<Request>>,
     taken: Option<String>,
+    served: HashSet<String>,
 }
 
 impl Intake {
@@ -35,6 +41,8 @@ impl Intake {
                 Answer::Started(request.uid)
             }
             (ToRunner::Request(_), Some(_)) => Answer::Silence,
+            // What became of it stands in the log.
+            (ToRunner::Request(request), None) if self.served.contains(&request.uid) => Answer::Silence,
             (ToRunner::Request(request), None) => {
                 self.taken = Some(request.uid.clone());
                 if self.ready {
@@ -51,6 +59,20 @@ impl Intake {
     pub fn ready(&mut self) -> Option<Box<Request>> {
         self.ready = true;
         self.held.take()
+    }
+
+    /// Notes that the program has ended, so that the next may be taken for an interpreter that is not ready yet;
+    /// whether there may be a next one.
+    pub fn ended(&mut self) -> bool {
+        self.ready = false;
+        self.served.extend(self.taken.take());
+        self.served.len() < MOST_SERVED
+    }
+
+    /// How many programs have ended.
+    pub fn served(&self) -> u32 {
+        // There are never more than a few.
+        u32::try_from(self.served.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -97,6 +119,29 @@ mod tests {
             intake.frame(ToRunner::Request(request("a"))),
             Answer::Started("a".to_owned())
         );
+    }
+
+    #[test]
+    fn what_was_served_never_runs_again() {
+        let mut intake = ready();
+        intake.frame(ToRunner::Request(request("a")));
+        assert!(intake.ended());
+        assert_eq!(intake.frame(ToRunner::Hello), Answer::Silence);
+        assert_eq!(intake.frame(ToRunner::Request(request("a"))), Answer::Silence);
+        assert_eq!(intake.frame(ToRunner::Request(request("b"))), Answer::Silence);
+        assert_eq!(intake.ready(), Some(request("b")));
+        assert_eq!(intake.frame(ToRunner::Request(request("a"))), Answer::Silence);
+        assert_eq!(intake.served(), 1);
+    }
+
+    #[test]
+    fn a_runner_remembers_as_many_as_it_serves_and_serves_no_more() {
+        let mut intake = Intake::default();
+        for number in 1..=MOST_SERVED {
+            intake.frame(ToRunner::Request(request(&number.to_string())));
+            assert!(intake.ready().is_some());
+            assert_eq!(intake.ended(), number < MOST_SERVED);
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! PID 1 of an executor container: starts the interpreter in its sandbox, takes one request, runs it, tells how
-//! it went, and exits.
+//! it went, and exits, unless it was told to do all that once more.
 
 mod bounds;
 mod cgroup;
 mod child;
 mod ending;
+mod input;
 mod intake;
 mod last_words;
 mod memory;
@@ -17,6 +18,7 @@ mod settings;
 mod start;
 mod supervisor;
 mod sys;
+mod turn;
 mod writer;
 
 use std::process::ExitCode;

@@ -1,19 +1,20 @@
 //! Puts the runner together, in the order that its safety depends on.
 
 use std::io;
-use std::path::Path;
 
-use codeexec_runner::frames::{NetworkReport, Ready};
+use codeexec_runner::frames::Ready;
 
 use crate::bounds::Bounds;
 use crate::cgroup::{MemoryUse, OomCounter, memory_limit};
 use crate::child::{Child, ChildError};
+use crate::input::Input;
+use crate::intake::Intake;
 use crate::last_words::LastWords;
 use crate::network::Probe;
 use crate::sandbox::{Options, Sandbox, SandboxError};
-use crate::scratch;
+use crate::scratch::{Scratch, ScratchError};
 use crate::settings::Settings;
-use crate::supervisor::{Outcome, Supervisor, SupervisorError};
+use crate::supervisor::{Next, Outcome, Supervisor, SupervisorError};
 use crate::sys::{self, SignalQueue};
 use crate::writer::Writer;
 
@@ -27,8 +28,8 @@ pub enum RunnerError {
     #[error("failed to set up the runner's signals and threads")]
     Setup(#[from] io::Error),
     /// The folders to write to.
-    #[error("failed to make the work directory")]
-    Scratch(#[source] io::Error),
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -50,42 +51,49 @@ impl RunnerError {
     }
 }
 
-/// Starts the interpreter, and runs to the end of the one program.
+/// Starts the interpreter, and runs to the end of its one program; over and over for as long as the runner is kept.
 pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, RunnerError> {
     rustix::thread::set_no_new_privs(true)?;
     sys::close_on_exec();
     let signals = SignalQueue::new()?;
     let oom = OomCounter::open();
     let bounds = Bounds::left_by_the_kernel(settings, MemoryUse::open());
-    scratch::make(&[&settings.work_dir, Path::new("/tmp")]).map_err(RunnerError::Scratch)?;
+    let scratch = Scratch::make(&settings.work_dir)?;
     // Before the sandbox, which keeps the program from its thread.
     let writer = Writer::start(io::stdout())?;
-    let sandbox = Sandbox::prepare(Options {
+    let options = Options {
         work_dir: &settings.work_dir,
         nproc: settings.nproc,
         writer: writer.thread(),
         memory_limit: settings.memory_limit.or_else(memory_limit),
         refuse_unmapped_memory: settings.memory_limit.is_some(),
-    })?;
-    let isolation = sandbox.report();
-    let probe = Probe::begin(settings.probe);
-    let child = Child::spawn(settings, sandbox)?;
-    let runner_version = env!("CARGO_PKG_VERSION").to_owned();
-    let ready = Ready {
-        isolation,
-        network: NetworkReport::default(),
-        runner_version,
-        python_version: String::new(),
     };
-    Ok(Supervisor {
+    let mut supervisor = Supervisor {
         signals,
         writer,
-        child,
-        probe,
+        probe: Probe::begin(settings.probe),
         bounds,
-        ready,
+        ready: Ready {
+            runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Ready::default()
+        },
         oom,
         last_words,
+        input: Input::default(),
+        intake: Intake::default(),
+    };
+    loop {
+        // Anew each time, for its rules are about the folders as they are.
+        let sandbox = Sandbox::prepare(options)?;
+        let isolation = sandbox.report();
+        let child = Child::spawn(settings, sandbox)?;
+        if let Next::Exit(outcome) = supervisor.supervise(child, isolation)? {
+            return Ok(outcome);
+        }
+        if let Err(error) = scratch.empty() {
+            // The program that left it there has its result.
+            eprintln!("codeexec-runner: {}", crate::in_full(&error));
+            return Ok(Outcome::Done);
+        }
     }
-    .supervise()?)
 }

@@ -1,4 +1,4 @@
-//! The runner's one loop: it waits for whatever comes first, and does what that calls for.
+//! The runner's one loop, for each interpreter anew: it waits for whatever comes first, and does what that calls for.
 //!
 //! ```text
 //!   fd 0 ──frames──▶ intake ──request──▶ bootstrap ──▶ program
@@ -8,51 +8,34 @@
 //! Nothing here blocks but the wait itself: every descriptor that the program holds the other end of is
 //! non-blocking, and frames are written by a thread of their own.
 
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use codeexec_runner::frames::{
-    Decoder, Ended, FromRunner, Ready, Request, RunResult, Started, Stream, ToRunner,
-};
+use codeexec_runner::frames::{Ended, FromRunner, IsolationReport, Ready, Request, RunResult, Started};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::bounds::Bounds;
 use crate::cgroup::OomCounter;
 use crate::child::{self, Child};
 use crate::ending::{End, bootstrap_error, describe, ended};
+use crate::input::Input;
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
 use crate::network::Probe;
-use crate::output::Collector;
-use crate::sys::{self, Signal, SignalQueue};
+use crate::processes::{AT_ONCE, kill_all, reap};
+use crate::sys::{Signal, SignalQueue};
+use crate::turn::Turn;
 use crate::writer::Writer;
 
-/// What is read from one descriptor before the others get their turn.
-const CHUNK: usize = 64 * 1024;
-/// How often standard input is looked at again after its end: an attach that went may come back.
-const STDIN_RETRY: Duration = Duration::from_millis(250);
 /// How often memory and processes are counted where the kernel does not bound them.
 const COUNT: Duration = Duration::from_millis(50);
 /// How long a count may take. What it has not got to by then is left to the next one.
 const LONGEST_COUNT: Duration = Duration::from_millis(100);
-/// No deadline is later, so that none overflows the clock.
-const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long `started` may take to be written. Without it in the log the program must not run.
 const STARTED_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the last frames may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
-/// How long killed processes may take to be gone.
-const REAP_PATIENCE: Duration = Duration::from_secs(3);
-/// Most that is read from the pipes after the end; they hold far less.
-const DRAIN_BYTES: usize = 16 * 1024 * 1024;
-/// How many signals or ended processes are looked at before everything else gets its turn: a program that makes
-/// them faster than they are taken must not hold up its deadline.
-const AT_ONCE: usize = 256;
-/// Longest message of the bootstrap.
-const CONTROL_BYTES: usize = 4096;
 
 /// The container has nothing more to do, and no result to tell of it.
 #[derive(Debug, thiserror::Error)]
@@ -76,77 +59,62 @@ pub enum Outcome {
     Failed,
 }
 
-/// All that is known while it runs.
+/// What comes after a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another one, once nothing is left of this one but what it wrote.
+    Serve,
+    /// The end.
+    Exit(Outcome),
+}
+
+/// All that outlives a program.
 #[derive(Debug)]
 pub struct Supervisor<'a> {
     /// Blocked signals, in the order in which they came.
     pub signals: SignalQueue,
     /// The way out.
     pub writer: Writer,
-    /// The interpreter.
-    pub child: Child,
     /// What is being found out of the network.
     pub probe: Probe,
-    /// What the program may have, where the kernel does not see to it.
+    /// What a program may have, where the kernel does not see to it.
     pub bounds: Bounds,
-    /// The report, but for Python's version, which the interpreter tells, and the network.
+    /// The last report.
     pub ready: Ready,
     /// The kernel's counter.
     pub oom: OomCounter,
     /// The termination log.
     pub last_words: &'a LastWords,
-}
-
-/// One program's run.
-#[derive(Debug)]
-struct Run {
-    uid: String,
-    collector: Collector,
-    started: Instant,
-    deadline: Instant,
-    /// CPU time of the interpreter before its program.
-    cpu_us_before: u64,
-    count_next: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Loop {
-    intake: Intake,
-    decoder: Decoder<ToRunner>,
-    control: Vec<u8>,
-    stdin_ended: Option<Instant>,
-    /// The interpreter is ready, and that was said.
-    said_ready: bool,
-    /// There is more to be done that no descriptor tells of.
-    hurried: bool,
-    run: Option<Run>,
+    /// The way in.
+    pub input: Input,
+    /// Which requests came.
+    pub intake: Intake,
 }
 
 impl Supervisor<'_> {
-    /// Runs to the end of the one program.
-    pub fn supervise(mut self) -> Result<Outcome, SupervisorError> {
-        let mut state = Loop::default();
+    /// Runs to the end of the one program of an interpreter that was started in this isolation.
+    pub fn supervise(&mut self, child: Child, isolation: IsolationReport) -> Result<Next, SupervisorError> {
+        self.ready.isolation = isolation;
+        self.ready.served = self.intake.served();
+        let mut turn = Turn::new(child);
         loop {
-            let stdin_readable = self.wait(&state).map_err(SupervisorError::Poll)?;
-            if let Some(end) = self.step(&mut state, stdin_readable) {
-                return self.end(state, end);
+            let stdin_readable = self.wait(&turn).map_err(SupervisorError::Poll)?;
+            if let Some(end) = self.step(&mut turn, stdin_readable) {
+                return self.end(turn, end);
             }
         }
     }
 
     /// Sleeps until something can be done; whether standard input is a part of it.
-    fn wait(&self, state: &Loop) -> Result<bool, Errno> {
+    fn wait(&self, turn: &Turn) -> Result<bool, Errno> {
         let now = Instant::now();
         let stdin = rustix::stdio::stdin();
-        let retry = state
-            .stdin_ended
-            .map(|ended| ended + STDIN_RETRY)
-            .filter(|retry| *retry > now);
+        let retry = self.input.retry(now);
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         let readable = [
-            self.child.control.as_ref().map(AsFd::as_fd),
-            self.child.stdout.as_ref().map(AsFd::as_fd),
-            self.child.stderr.as_ref().map(AsFd::as_fd),
+            turn.child.control.as_ref().map(AsFd::as_fd),
+            turn.child.stdout.as_ref().map(AsFd::as_fd),
+            turn.child.stderr.as_ref().map(AsFd::as_fd),
         ];
         fds.extend(
             readable
@@ -154,14 +122,14 @@ impl Supervisor<'_> {
                 .flatten()
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
-        let writable = [self.child.stdin.waits_for(), self.child.request.waits_for()];
+        let writable = [turn.child.stdin.waits_for(), turn.child.request.waits_for()];
         fds.extend(
             writable
                 .into_iter()
                 .flatten()
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
         );
-        let idle = state.run.is_none();
+        let idle = turn.run.is_none();
         if idle {
             fds.extend(
                 self.probe
@@ -175,13 +143,12 @@ impl Supervisor<'_> {
         }
 
         let wake = [
-            state.hurried.then_some(now),
+            turn.hurried.then_some(now),
             retry,
             self.probe.due().filter(|_| idle),
-            state.run.as_ref().map(|run| run.deadline),
-            state.run.as_ref().and_then(|run| run.collector.due(now)),
-            state
-                .run
+            turn.run.as_ref().map(|run| run.deadline),
+            turn.run.as_ref().and_then(|run| run.collector.due(now)),
+            turn.run
                 .as_ref()
                 .filter(|_| self.bounds.any())
                 .map(|run| run.count_next),
@@ -199,32 +166,33 @@ impl Supervisor<'_> {
         }
     }
 
-    fn step(&mut self, state: &mut Loop, stdin_readable: bool) -> Option<End> {
+    fn step(&mut self, turn: &mut Turn, stdin_readable: bool) -> Option<End> {
         for signal in std::iter::from_fn(|| self.signals.next()).take(AT_ONCE) {
             if signal == Signal::Stop {
                 return Some(End::Stopped);
             }
         }
-        self.read_control(state);
-        if state.run.is_none()
-            && let Some(end) = self.become_ready(state)
+        turn.read_control();
+        if turn.run.is_none()
+            && let Some(end) = self.become_ready(turn)
         {
             return Some(end);
         }
-        if stdin_readable && let Some(end) = self.read_stdin(state) {
+        if stdin_readable && let Some(end) = self.read_stdin(turn) {
             return Some(end);
         }
-        self.look_at_network(state);
-        self.child.request.pump();
-        self.child.stdin.pump();
-        self.read_output(state);
-        let reaped = reap(self.child.pid);
-        state.hurried = reaped.more;
+        self.look_at_network(turn);
+        turn.child.request.pump();
+        turn.child.stdin.pump();
+        turn.read_output();
+        let reaped = reap(turn.child.pid);
+        turn.usage = turn.usage.and(reaped.usage);
+        turn.hurried = reaped.more;
         if let Some(status) = reaped.of_child {
             return Some(End::Child(status));
         }
 
-        let run = state.run.as_mut()?;
+        let run = turn.run.as_mut()?;
         let now = Instant::now();
         for output in run.collector.take(now) {
             self.writer.send(&FromRunner::Output(output));
@@ -241,33 +209,17 @@ impl Supervisor<'_> {
         None
     }
 
-    fn read_control(&mut self, state: &mut Loop) {
-        let mut buffer = [0; CONTROL_BYTES];
-        while let Some(control) = &mut self.child.control {
-            match control.read(&mut buffer) {
-                Ok(0) => self.child.control = None,
-                Ok(read) => {
-                    let room = CONTROL_BYTES.saturating_sub(state.control.len());
-                    state.control.extend_from_slice(&buffer[..read.min(room)]);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => self.child.control = None,
-            }
-        }
-    }
-
     /// Says `ready` when the bootstrap has, and starts the program whose request came before that.
-    fn become_ready(&mut self, state: &mut Loop) -> Option<End> {
-        let length = state.control.iter().position(|&byte| byte == b'\n')?;
-        let line: Vec<u8> = state.control.drain(..=length).collect();
+    fn become_ready(&mut self, turn: &mut Turn) -> Option<End> {
+        let length = turn.control.iter().position(|&byte| byte == b'\n')?;
+        let line: Vec<u8> = turn.control.drain(..=length).collect();
         let version = line.strip_prefix(b"R")?;
         self.ready.python_version = String::from_utf8_lossy(version).trim_end().to_owned();
         self.ready.network = self.probe.look();
         self.say_ready();
-        state.said_ready = true;
-        let request = state.intake.ready()?;
-        self.start(state, &request)
+        turn.said_ready = true;
+        let request = self.intake.ready()?;
+        self.start(turn, &request)
     }
 
     fn say_ready(&self) {
@@ -276,27 +228,24 @@ impl Supervisor<'_> {
 
     /// Says `ready` again when all is known that can be: a supervisor may wait for that. Not while a program runs,
     /// whose time is not spent on it.
-    fn look_at_network(&mut self, state: &Loop) {
-        if state.run.is_some() || !self.ready.network.is_pending() {
+    fn look_at_network(&mut self, turn: &Turn) {
+        if turn.run.is_some() || !self.ready.network.is_pending() {
             return;
         }
         self.ready.network = self.probe.look();
-        if state.said_ready && !self.ready.network.is_pending() {
+        if turn.said_ready && !self.ready.network.is_pending() {
             self.say_ready();
         }
     }
 
-    fn read_stdin(&mut self, state: &mut Loop) -> Option<End> {
-        let mut buffer = vec![0; CHUNK];
-        let read = rustix::io::read(rustix::stdio::stdin(), &mut buffer).unwrap_or(0);
-        state.stdin_ended = (read == 0).then(Instant::now);
-        for frame in state.decoder.push(&buffer[..read]) {
-            match state.intake.frame(frame) {
+    fn read_stdin(&mut self, turn: &mut Turn) -> Option<End> {
+        for frame in self.input.read() {
+            match self.intake.frame(frame) {
                 Answer::Silence => {}
                 Answer::Ready => self.say_ready(),
                 Answer::Started(uid) => self.writer.send(&FromRunner::Started(Started { uid })),
                 Answer::Run(request) => {
-                    if let Some(end) = self.start(state, &request) {
+                    if let Some(end) = self.start(turn, &request) {
                         return Some(end);
                     }
                 }
@@ -305,70 +254,37 @@ impl Supervisor<'_> {
         None
     }
 
-    fn start(&mut self, state: &mut Loop, request: &Request) -> Option<End> {
-        // What preloaded modules printed is not the program's.
-        (0..AT_ONCE).any(|_| self.read_output(state) == 0);
-        let handover = child::handover(request);
-        let mut run = Run::new(request, self.child.pid);
-        let failed = match handover {
-            Err(error) => Some(error.to_string()),
-            Ok(handover) => {
-                self.writer.send(&FromRunner::Started(Started {
-                    uid: request.uid.clone(),
-                }));
-                if self.writer.flush(STARTED_PATIENCE) {
-                    run.begin(request);
-                    self.child.request.fill(handover);
-                    self.child.stdin.fill(request.stdin.clone().into_bytes());
-                    None
-                } else {
-                    Some("nobody takes the runner's frames".to_owned())
-                }
-            }
+    fn start(&mut self, turn: &mut Turn, request: &Request) -> Option<End> {
+        self.last_words.clear();
+        turn.take(request);
+        let handover = match child::handover(request) {
+            Ok(handover) => handover,
+            Err(error) => return Some(End::Failed(error.to_string())),
         };
-        state.run = Some(run);
-        failed.map(End::Failed)
-    }
-
-    /// Reads a chunk of each stream; whether there was any.
-    fn read_output(&mut self, state: &mut Loop) -> usize {
-        let mut buffer = vec![0; CHUNK];
-        let mut total = 0;
-        for (stream, fd) in [
-            (Stream::Stdout, &mut self.child.stdout),
-            (Stream::Stderr, &mut self.child.stderr),
-        ] {
-            let read = read_some(fd, &mut buffer);
-            total += read;
-            if let Some(run) = &mut state.run {
-                run.collector.push(stream, &buffer[..read]);
-            }
+        self.writer.send(&FromRunner::Started(Started {
+            uid: request.uid.clone(),
+        }));
+        if !self.writer.flush(STARTED_PATIENCE) {
+            return Some(End::Failed("nobody takes the runner's frames".to_owned()));
         }
-        total
+        turn.begin(request, handover);
+        None
     }
 
-    /// Makes sure that nothing of the program is left, and tells how it went.
-    fn end(mut self, mut state: Loop, end: End) -> Result<Outcome, SupervisorError> {
+    /// Makes sure that no process of the program is left, and tells how it went.
+    fn end(&mut self, mut turn: Turn, end: End) -> Result<Next, SupervisorError> {
         let ended_at = Instant::now();
-        self.kill_and_reap();
-        self.read_control(&mut state);
-        if state.run.is_none() {
-            return self.end_without_program(&state, end);
-        }
-        let mut drained = 0;
-        while drained < DRAIN_BYTES {
-            match self.read_output(&mut state) {
-                0 => break,
-                read => drained += read,
-            }
-        }
-        let Some(run) = state.run else {
-            return Ok(Outcome::Done);
+        let killed = kill_all(turn.child.pid, &self.signals);
+        let usage = turn.usage.and(killed.usage);
+        turn.read_control();
+        turn.drain();
+        let bootstrap_error = bootstrap_error(&turn.control);
+        let Some(run) = turn.run else {
+            return self.end_without_program(end, bootstrap_error).map(Next::Exit);
         };
 
-        let usage = sys::children_usage();
         let memory_full = matches!(end, End::MemoryFull);
-        let ended = ended(end, bootstrap_error(&state.control));
+        let ended = ended(end, bootstrap_error);
         let outcome = match ended {
             Ended::Failed { .. } => Outcome::Failed,
             Ended::Terminated => Outcome::Stopped,
@@ -395,100 +311,33 @@ impl Supervisor<'_> {
         // Before the frame: of the two, this can't be held up by a reader.
         self.last_words.result(&result);
         self.writer.send(&FromRunner::Result(Box::new(result)));
-        self.writer.flush(FLUSH_PATIENCE);
-        Ok(outcome)
+        let was_told = self.writer.flush(FLUSH_PATIENCE);
+        let may_go_on = self.intake.ended();
+        // Without Landlock a program may have written where nobody looks.
+        let is_confined = self.ready.isolation.landlock_abi > 0;
+        Ok(match outcome {
+            Outcome::Done if run.keep && killed.told_to_stop => Next::Exit(Outcome::Stopped),
+            Outcome::Done if run.keep && was_told && may_go_on && is_confined && killed.nobody_left => {
+                self.oom.begin();
+                Next::Serve
+            }
+            outcome => Next::Exit(outcome),
+        })
     }
 
-    fn end_without_program(&self, state: &Loop, end: End) -> Result<Outcome, SupervisorError> {
+    fn end_without_program(
+        &self,
+        end: End,
+        bootstrap_error: Option<String>,
+    ) -> Result<Outcome, SupervisorError> {
         self.writer.flush(FLUSH_PATIENCE);
-        match (end, bootstrap_error(&state.control)) {
+        match (end, bootstrap_error) {
             (End::Stopped, _) => Ok(Outcome::Stopped),
             (_, Some(message)) => Err(SupervisorError::Interpreter(message)),
             (End::Child(status), None) => Err(SupervisorError::Interpreter(describe(status))),
             (End::Deadline | End::MemoryFull | End::TooManyProcesses(_) | End::Failed(_), None) => {
                 Ok(Outcome::Failed)
             }
-        }
-    }
-
-    /// Kills until there is nobody left: a process that was just being forked may have missed the first one.
-    fn kill_and_reap(&self) {
-        let patience = Instant::now() + REAP_PATIENCE;
-        loop {
-            sys::kill_everyone();
-            while self.signals.next().is_some() {}
-            if reap(self.child.pid).nobody_left || Instant::now() > patience {
-                return;
-            }
-            let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
-            let short = Timespec {
-                tv_sec: 0,
-                tv_nsec: 5_000_000,
-            };
-            // Whatever woke it, the loop looks again.
-            let _ = poll(&mut fds, Some(&short));
-        }
-    }
-}
-
-impl Run {
-    fn new(request: &Request, pid: Pid) -> Self {
-        let now = Instant::now();
-        Self {
-            uid: request.uid.clone(),
-            collector: Collector::new(request.limits),
-            started: now,
-            deadline: now,
-            cpu_us_before: sys::cpu_us(pid),
-            count_next: now,
-        }
-    }
-
-    /// The clock starts when nothing but the program itself can use its time.
-    fn begin(&mut self, request: &Request) {
-        self.started = Instant::now();
-        self.deadline = self.started + Duration::from_millis(request.timeout_ms).min(LONGEST_RUN);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Reaped {
-    of_child: Option<WaitStatus>,
-    nobody_left: bool,
-    more: bool,
-}
-
-/// Takes every process that has ended; as PID 1 the runner is the parent of all orphans.
-fn reap(child: Pid) -> Reaped {
-    let mut reaped = Reaped::default();
-    for _ in 0..AT_ONCE {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == child => reaped.of_child = Some(status),
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => return reaped,
-            Err(_) => {
-                reaped.nobody_left = true;
-                return reaped;
-            }
-        }
-    }
-    reaped.more = true;
-    reaped
-}
-
-/// How many bytes came. Lets go of a stream that has ended.
-fn read_some(fd: &mut Option<OwnedFd>, buffer: &mut [u8]) -> usize {
-    let Some(open) = fd else { return 0 };
-    match rustix::io::read(&*open, buffer) {
-        Ok(0) => {
-            *fd = None;
-            0
-        }
-        Ok(read) => read,
-        Err(Errno::AGAIN | Errno::INTR) => 0,
-        Err(_) => {
-            *fd = None;
-            0
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
 
 use rustix::process::Pid;
 
@@ -92,7 +92,7 @@ pub fn kill_everyone() {
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
-/// What all children that were waited for, and theirs, have used.
+/// What a process, and those of its own that it waited for, have used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// CPU time in microseconds.
@@ -101,20 +101,52 @@ pub struct Usage {
     pub peak_bytes: u64,
 }
 
-/// The [`Usage`] of the children so far.
-pub fn children_usage() -> Usage {
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Waited {
+    /// It.
+    pub pid: Pid,
+    /// How.
+    pub status: ExitStatus,
+    /// With what.
+    pub usage: Usage,
+}
+
+/// Takes one child that has ended; nothing where all still run, and ECHILD where there is none.
+pub fn wait_any() -> io::Result<Option<Waited>> {
+    let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage fills the struct where it returns 0.
-    let usage = unsafe {
-        if libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) != 0 {
-            return Usage::default();
+    // SAFETY: both results have room, and are read only where the call returns a child and so has filled them.
+    let (pid, usage) = unsafe {
+        // __WALL: whatever signal its end was to send.
+        let flags = libc::WNOHANG | libc::__WALL;
+        match libc::wait4(-1, &raw mut status, flags, usage.as_mut_ptr()) {
+            -1 => return Err(io::Error::last_os_error()),
+            pid => match Pid::from_raw(pid) {
+                Some(pid) => (pid, usage.assume_init()),
+                None => return Ok(None),
+            },
         }
-        usage.assume_init()
     };
     let micros = |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_usec.cast_unsigned();
-    Usage {
-        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
-        peak_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
+    Ok(Some(Waited {
+        pid,
+        status: ExitStatus::from_raw(status),
+        usage: Usage {
+            cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
+            peak_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
+        },
+    }))
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us + other.cpu_us,
+            peak_bytes: self.peak_bytes.max(other.peak_bytes),
+        }
     }
 }
 
@@ -157,7 +189,7 @@ pub fn before_exec(command: &mut Command, mut enter: impl FnMut() -> io::Result<
         unblock_signals()?;
         enter()
     };
-    // SAFETY: the only other thread at the fork is the writer, which waits for its first frame and holds no lock
+    // SAFETY: the only other thread at the fork is the writer, which waits for its next frame and holds no lock
     // but, at worst, the allocator's, which both C libraries make usable in the child (glibc; musl from 1.2.2). So
     // `enter` may do whatever it could do before the fork.
     unsafe { command.pre_exec(enter) };

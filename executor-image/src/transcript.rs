@@ -6,11 +6,15 @@ use crate::frames::{FromRunner, Output, RunResult, Stream, StreamTotals, hex};
 
 /// What the frames of one execution add up to.
 ///
-/// Frames of before its `started` are not its own and are ignored.
+/// A runner that is kept tells of several, one after the other. Output carries no name: it is whose `started` came
+/// last, up to the result. A stream that was attached too late for that one shows the result alone, and is not
+/// whole unless nothing was printed; the log has the rest.
 #[derive(Clone, Debug, Default)]
 pub struct Transcript {
     uid: String,
     started: bool,
+    /// What is printed is its own.
+    speaks: bool,
     next_seq: u64,
     missed: bool,
     stdout: String,
@@ -43,13 +47,13 @@ impl Transcript {
         match frame {
             FromRunner::Ready(_) => {}
             // The answer to a repeated request comes in the middle of the output and changes nothing.
-            FromRunner::Started(started) => self.started |= started.uid == self.uid,
-            FromRunner::Output(output) => self.push_output(&output),
-            FromRunner::Result(result) if result.uid == self.uid => {
-                // A stream that was attached late shows a result whose `started` was missed.
-                self.started = true;
-                self.result = Some(result);
+            FromRunner::Started(started) => {
+                self.speaks = started.uid == self.uid;
+                self.started |= self.speaks;
             }
+            FromRunner::Output(output) if self.speaks => self.push_output(&output),
+            FromRunner::Output(_) => {}
+            FromRunner::Result(result) if result.uid == self.uid => self.set_result(*result),
             FromRunner::Result(_) => {}
         }
     }
@@ -179,6 +183,46 @@ mod tests {
             .into_iter()
             .for_each(|f| transcript.push(f));
         assert!(transcript.is_whole());
+    }
+
+    #[test]
+    fn each_of_several_in_one_log_has_its_own_output() {
+        let frames = [
+            started("a"),
+            output(0, "1"),
+            result("a", "1"),
+            started("b"),
+            result("b", ""),
+            started("c"),
+            output(0, "2"),
+            output(1, "3"),
+            result("c", "23"),
+        ];
+        let log: Vec<u8> = frames.iter().flat_map(encode).collect();
+        for (uid, printed) in [("a", "1"), ("b", ""), ("c", "23")] {
+            let transcript = Transcript::from_log(uid, &log);
+            assert!(transcript.is_whole(), "{uid}");
+            assert_eq!(transcript.stdout(), printed, "{uid}");
+        }
+    }
+
+    #[test]
+    fn output_is_the_next_one_s_though_the_result_before_it_was_lost() {
+        let mut transcript = Transcript::new("a");
+        [started("a"), output(0, "1"), started("b"), output(1, "2")]
+            .into_iter()
+            .for_each(|frame| transcript.push(frame));
+        assert_eq!(transcript.stdout(), "1");
+    }
+
+    #[test]
+    fn output_of_before_the_start_is_somebody_else_s() {
+        let mut transcript = Transcript::new("u");
+        [output(0, "x"), started("u"), output(0, "a"), result("u", "a")]
+            .into_iter()
+            .for_each(|frame| transcript.push(frame));
+        assert!(transcript.is_whole());
+        assert_eq!(transcript.stdout(), "a");
     }
 
     #[test]

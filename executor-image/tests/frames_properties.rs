@@ -62,6 +62,7 @@ fn frame() -> impl Strategy<Value = FromRunner> {
                 network: NetworkReport::default(),
                 runner_version,
                 python_version,
+                served: landlock_abi.unsigned_abs(),
             })
         }),
         text().prop_map(|uid| started(&uid)),

@@ -43,7 +43,11 @@ struct Run {
 }
 
 fn run(uid: &'static str) -> impl Strategy<Value = Run> {
-    vec((any::<bool>(), "[a-z\n]{0,4}"), 0..6).prop_map(move |pieces| {
+    run_that_prints(uid, "[a-z\n]{0,4}")
+}
+
+fn run_that_prints(uid: &'static str, text: &'static str) -> impl Strategy<Value = Run> {
+    vec((any::<bool>(), text), 0..6).prop_map(move |pieces| {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         let mut frames = vec![FromRunner::Ready(Ready::default()), started(uid)];
         for (seq, (is_stdout, data)) in (0..).zip(pieces) {
@@ -78,6 +82,47 @@ fn foreign() -> impl Strategy<Value = FromRunner> {
     })
 }
 
+/// Puts a frame where it may stand: another one's `started` never comes between the own one and its result.
+fn put(frames: &mut Vec<FromRunner>, at: Index, frame: FromRunner) {
+    let place = |wanted: fn(&FromRunner) -> bool| frames.iter().position(wanted);
+    let begin = place(|frame| *frame == started(OWN));
+    let end = place(|frame| matches!(frame, FromRunner::Result(own) if own.uid == OWN));
+    let places: Vec<usize> = (0..=frames.len())
+        .filter(|&at| {
+            !matches!(frame, FromRunner::Started(_))
+                || begin.is_none_or(|begin| at <= begin)
+                || end.is_some_and(|end| at > end)
+        })
+        .collect();
+    frames.insert(*at.get(&places), frame);
+}
+
+/// The names of several that one runner serves.
+const UIDS: [&str; 3] = ["a", "b", "c"];
+
+/// What a runner says of several programs one after the other: each prints nothing but its own name.
+fn several() -> impl Strategy<Value = [Run; 3]> {
+    [
+        run_that_prints(UIDS[0], "a{0,4}"),
+        run_that_prints(UIDS[1], "b{0,4}"),
+        run_that_prints(UIDS[2], "c{0,4}"),
+    ]
+}
+
+fn frames_of(runs: &[Run]) -> Vec<FromRunner> {
+    runs.iter().flat_map(|run| run.frames.clone()).collect()
+}
+
+fn log_of(frames: &[FromRunner]) -> Vec<u8> {
+    frames.iter().flat_map(encode).collect()
+}
+
+fn told_of(uid: &str, frames: &[FromRunner]) -> Transcript {
+    let mut transcript = Transcript::new(uid);
+    frames.iter().for_each(|frame| transcript.push(frame.clone()));
+    transcript
+}
+
 fn told(frames: impl IntoIterator<Item = FromRunner>) -> Transcript {
     let mut transcript = Transcript::new(OWN);
     frames.into_iter().for_each(|frame| transcript.push(frame));
@@ -100,9 +145,9 @@ proptest! {
             frames.insert(at, run.frames[of].clone());
         }
         for (at, frame) in strange {
-            frames.insert(at.index(frames.len() + 1), frame);
+            put(&mut frames, at, frame);
         }
-        let log: Vec<u8> = frames.iter().flat_map(encode).collect();
+        let log = log_of(&frames);
         for transcript in [told(frames), Transcript::from_log(OWN, &log)] {
             prop_assert!(transcript.is_whole(), "{:?}", transcript);
             prop_assert_eq!(transcript.stdout(), &run.stdout);
@@ -144,5 +189,77 @@ proptest! {
         let mut frames = run.frames;
         frames.remove(*at.get(&pieces));
         prop_assert!(!told(frames).is_whole());
+    }
+
+    #[test]
+    fn each_of_several_has_its_own_output_and_result(
+        runs in several(),
+        said_again in vec(any::<Index>(), 0..6),
+        cut in any::<Index>(),
+    ) {
+        let mut frames = frames_of(&runs);
+        for at in said_again {
+            // A repeated request is answered while its program runs, a hello at any time.
+            let at = at.index(frames.len());
+            let again = match &frames[at] {
+                FromRunner::Started(_) | FromRunner::Output(_) => {
+                    let last = frames[..=at].iter().rev().find(|frame| matches!(frame, FromRunner::Started(_)));
+                    last.cloned()
+                }
+                FromRunner::Ready(_) | FromRunner::Result(_) => None,
+            };
+            frames.insert(at + 1, again.unwrap_or_else(|| FromRunner::Ready(Ready::default())));
+        }
+        let log = log_of(&frames);
+        for (uid, run) in UIDS.into_iter().zip(&runs) {
+            for transcript in [told_of(uid, &frames), Transcript::from_log(uid, &log)] {
+                prop_assert!(transcript.is_whole(), "{:?}", transcript);
+                prop_assert_eq!(transcript.result().map(|result| result.uid.as_str()), Some(uid));
+                prop_assert_eq!(transcript.stdout(), &run.stdout);
+                prop_assert_eq!(transcript.stderr(), &run.stderr);
+            }
+            // Read while the runner still writes it.
+            let so_far = Transcript::from_log(uid, &log[..cut.index(log.len() + 1)]);
+            prop_assert!(run.stdout.starts_with(so_far.stdout()) && run.stderr.starts_with(so_far.stderr()));
+        }
+        prop_assert!(!told_of("d", &frames).started());
+    }
+
+    #[test]
+    fn whatever_is_lost_of_several_none_has_what_another_printed(
+        runs in several(),
+        lost in vec(any::<Index>(), 0..8),
+    ) {
+        let mut frames = frames_of(&runs);
+        for at in lost {
+            let at = at.index(frames.len());
+            // Without its `started` nobody could tell whose it is, and only the result shows that it is not whole.
+            if !matches!(frames[at], FromRunner::Started(_)) {
+                frames.remove(at);
+            }
+        }
+        for (uid, run) in UIDS.into_iter().zip(&runs) {
+            let transcript = told_of(uid, &frames);
+            let text = [transcript.stdout(), transcript.stderr()].concat();
+            prop_assert!(text.chars().all(|letter| uid.contains(letter)), "{}: {:?}", uid, text);
+            if transcript.is_whole() {
+                prop_assert_eq!(transcript.stdout(), &run.stdout);
+                prop_assert_eq!(transcript.stderr(), &run.stderr);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_was_attached_anywhere_shows_nothing_of_others(runs in several(), from in any::<Index>()) {
+        let frames = frames_of(&runs);
+        let late = &frames[from.index(frames.len())..];
+        for (uid, run) in UIDS.into_iter().zip(&runs) {
+            let transcript = told_of(uid, late);
+            let text = [transcript.stdout(), transcript.stderr()].concat();
+            prop_assert!(text.chars().all(|letter| uid.contains(letter)), "{}: {:?}", uid, text);
+            if transcript.is_whole() {
+                prop_assert_eq!(transcript.stdout(), &run.stdout);
+            }
+        }
     }
 }

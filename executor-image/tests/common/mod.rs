@@ -35,6 +35,8 @@ pub struct Start {
     bwrap: Vec<String>,
     user: u32,
     by_invoker: bool,
+    linked: bool,
+    python: String,
     stdout: Option<PipeWriter>,
     filter: Option<PipeReader>,
 }
@@ -47,6 +49,8 @@ impl Default for Start {
             bwrap: Vec::new(),
             user: 1000,
             by_invoker: false,
+            linked: false,
+            python: "/usr/bin/python3".to_owned(),
             stdout: None,
             filter: None,
         }
@@ -98,6 +102,34 @@ impl Start {
     pub fn by_invoker(mut self) -> Self {
         self.by_invoker = true;
         self
+    }
+
+    /// With the folders to write to as the image has them: links into /dev/shm.
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// With the environment that local mode makes for programs, which has the packages of the image; nothing where
+    /// there is none.
+    pub fn with_packages(self) -> Option<Self> {
+        const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python/bin/python3");
+        const WHERE: &str =
+            "import numpy, os, pandas, matplotlib, sys; print(sys.prefix, sys.base_prefix, sep='\\n')";
+        let output = Command::new(PYTHON).args(["-I", "-c", WHERE]).output().ok()?;
+        let folders = String::from_utf8(output.stdout).ok()?;
+        let folders: Vec<&str> = folders.lines().collect();
+        let [prefix, base] = folders[..] else { return None };
+        // Its interpreter may stand in a home that only its owner enters.
+        let mut start = self
+            .by_invoker()
+            .bwrap(&["--ro-bind", prefix, prefix, "--ro-bind", base, base]);
+        // As the image has it.
+        for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
+            start = start.bwrap(&["--setenv", name, "1"]);
+        }
+        start.python = format!("{prefix}/bin/python3");
+        Some(start.bwrap(&["--setenv", "MPLCONFIGDIR", "/tmp/.matplotlib"]))
     }
 
     /// On a kernel without Landlock, as far as the runner can tell.
@@ -152,12 +184,17 @@ impl Start {
         }
         command.arg("--ro-bind").arg(runner()).arg("/runner");
         command.args(["--proc", "/proc", "--dev", "/dev"]);
-        for directory in ["/dev/shm", "/tmp", "/code"] {
-            command.args(["--size", "67108864", "--tmpfs", directory]);
+        command.args(["--size", "67108864", "--tmpfs", "/dev/shm"]);
+        for (directory, target) in [("/tmp", "dev/shm/tmp"), ("/code", "dev/shm/code")] {
+            if self.linked {
+                command.args(["--symlink", target, directory]);
+            } else {
+                command.args(["--size", "67108864", "--tmpfs", directory]);
+            }
         }
         command.args(&self.bwrap).args(["--remount-ro", "/"]);
         command
-            .args(["/runner", "--python", "/usr/bin/python3"])
+            .args(["/runner", "--python", &self.python])
             .args(&self.flags);
         let mut child = command
             .stdin(Stdio::piped())
@@ -268,8 +305,62 @@ impl Runner {
         }
     }
 
-    /// Sends the runner a signal from outside its PID namespace.
-    pub fn signal(&self, signal: Signal) {
+    /// Waits for the report of a runner that has served so many requests.
+    pub fn ready(&mut self, served: u32) -> Ready {
+        loop {
+            match self.next() {
+                Some(FromRunner::Ready(ready)) if ready.served == served => return ready,
+                Some(_) => {}
+                None => panic!("it ended: {}", self.stderr_rx.recv().expect("its end came")),
+            }
+        }
+    }
+
+    /// From now on listens to this one.
+    pub fn transcript_of(&mut self, uid: &str) {
+        self.transcript = Transcript::new(uid);
+    }
+
+    /// Has a request served by a runner that is kept, and waits for the result.
+    pub fn serve(&mut self, request: &Request) -> Ran {
+        self.transcript_of(&request.uid);
+        self.request(&Request {
+            keep: true,
+            ..request.clone()
+        });
+        self.served()
+    }
+
+    /// Waits for the result of a request to a runner that is kept.
+    pub fn served(&mut self) -> Ran {
+        while self.transcript.result().is_none() {
+            self.next().expect("it has a result before it ends");
+        }
+        assert!(self.transcript.is_whole(), "{:?}", self.transcript);
+        Ran {
+            stdout: self.transcript.stdout().to_owned(),
+            stderr: self.transcript.stderr().to_owned(),
+            ready: self.ready.clone().expect("ready comes first"),
+            result: self.transcript.result().cloned().expect("just seen"),
+        }
+    }
+
+    /// How many descriptors it has open, where that can be seen.
+    pub fn descriptors(&self) -> Option<usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).ok()?;
+        Some(open.count())
+    }
+
+    /// How much memory it holds.
+    pub fn resident_kilobytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .expect("a process has memory")
+    }
+
+    /// The runner's number outside of its namespace.
+    pub fn pid(&self) -> Pid {
         // setpriv, where it was needed, has become bubblewrap.
         let bwrap = self.child.id();
         let children =
@@ -279,7 +370,12 @@ impl Runner {
             .next()
             .and_then(|pid| pid.parse().ok())
             .and_then(Pid::from_raw);
-        kill_process(runner.expect("bubblewrap has one child"), signal).expect("it lives");
+        runner.expect("bubblewrap has one child")
+    }
+
+    /// Sends the runner a signal from outside its PID namespace.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it lives");
     }
 
     /// Waits for its end.
@@ -384,6 +480,23 @@ pub fn request(code: &str) -> Request {
         limits: OutputLimits::default(),
         ..Request::default()
     }
+}
+
+/// A request with a name of its own.
+pub fn request_of(uid: &str, code: &str) -> Request {
+    Request {
+        uid: uid.to_owned(),
+        ..request(code)
+    }
+}
+
+/// Whether a runner that is kept can be tried at all: where there is no Landlock it is not kept.
+pub fn has_landlock() -> bool {
+    let has = Start::default().start().ready(0).isolation.landlock_abi > 0;
+    if !has {
+        eprintln!("SKIPPED: without Landlock no runner is kept");
+    }
+    has
 }
 
 /// Runs a request as in a Pod.
