@@ -48,7 +48,8 @@ pub struct CodeExecutionStatus {
     /// The image that ran it, by digest where the container runtime reports one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
-    /// The Pod that ran it, or is about to. Set before the program can have started.
+    /// The Pod that ran it, or is about to. A Pod of its own is named before the program can have started; one that stood
+    /// ready, with `Running` or the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
     /// The node of that Pod.

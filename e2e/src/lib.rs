@@ -6,6 +6,8 @@
 //!   wait       the only place that sleeps: every wait has a bound and a name
 //!   tools      kubectl, helm
 //!   Witness    reads the logs of all executor Pods and counts which of them started a program
+//!   pool       a pool of a test's own, and whether all its Pods are ready
+//!   processes  the processes of Pods on this machine
 //!   operator   who leads, where its process is, how it is brought back after a test hurt it
 //!   bench      samples, floors and the report of `make bench`
 //!   hostile    runs the hostile programs of `suite/`, wherever programs run
@@ -17,12 +19,15 @@ pub mod bench;
 pub mod cluster;
 pub mod hostile;
 pub mod operator;
+pub mod pool;
+pub mod processes;
 pub mod program;
 pub mod tools;
 pub mod wait;
 pub mod witness;
 
 pub use cluster::{Answer, Cluster};
+pub use pool::{Pool, PoolOf};
 pub use program::{Program, unique};
 pub use wait::wait_until;
 pub use witness::Witness;

@@ -46,6 +46,16 @@ impl Program {
         ))
     }
 
+    /// Prints "runs" and takes more than a Pod may hold, in more processes than one may have on its own.
+    #[must_use]
+    pub fn that_runs_out_of_memory() -> Self {
+        Self::new(
+            "import os, time\nprint('runs', flush=True)\nfor _ in range(8):\n    if os.fork() == 0:\n        \
+             held = bytearray(100 << 20)\n        time.sleep(20)\n        os._exit(0)\n\
+             while True:\n    if os.wait()[1]: os._exit(1)",
+        )
+    }
+
     /// How long it may run.
     #[must_use]
     pub fn timeout(mut self, seconds: i32) -> Self {

@@ -150,12 +150,8 @@ async fn memory_that_ran_out_for_the_runner_too_is_out_of_memory() -> Result<()>
 #[tokio::test]
 async fn memory_that_ran_out_for_the_program_alone_is_out_of_memory() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    // More than the Pod may hold, in more processes than one may have on its own.
-    let code = "import os, time\nprint('runs', flush=True)\nfor _ in range(8):\n    if os.fork() == 0:\n        \
-                held = bytearray(100 << 20)\n        time.sleep(20)\n        os._exit(0)\n\
-                while True:\n    if os.wait()[1]: os._exit(1)";
     let (_, status) = cluster
-        .apply_and_wait("out-of-memory", &Program::new(code))
+        .apply_and_wait("out-of-memory", &Program::that_runs_out_of_memory())
         .await?;
     assert_eq!(
         (status.phase, status.reason),

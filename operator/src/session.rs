@@ -176,6 +176,9 @@ impl StreamTask {
         let missing = || std::io::Error::other("the stream has no stdin or stdout");
         let mut stdin = process.stdin().ok_or_else(missing)?;
         let mut stdout = process.stdout().ok_or_else(missing)?;
+        // Neither of the two ends where the connection broke: kube lets go of its halves without a word, and the
+        // buffers in between stay open. That it ended at all shows here alone.
+        let mut over = std::pin::pin!(process.take_status().ok_or_else(missing)?);
         let mut decoder = Decoder::<FromRunner>::default();
         let mut buffer = vec![0; 64 * 1024];
         let mut heard = false;
@@ -183,6 +186,8 @@ impl StreamTask {
         stdin.flush().await?;
         loop {
             tokio::select! {
+                // What came before the end is read before the end is looked at.
+                biased;
                 read = stdout.read(&mut buffer) => match read? {
                     0 => return Ok(()),
                     count => {
@@ -194,9 +199,13 @@ impl StreamTask {
                 },
                 Some((request, failpoint)) = self.requests_rx.recv() => {
                     let frame = frames::encode(&ToRunner::Request(Box::new(request)));
-                    write(&mut stdin, &frame, &failpoint).await?;
+                    tokio::select! {
+                        written = write(&mut stdin, &frame, &failpoint) => written?,
+                        _ = &mut over => return Ok(()),
+                    }
                     self.tell(Event::Sent);
                 }
+                _ = &mut over => return Ok(()),
                 () = tokio::time::sleep(HELLO_AGAIN), if !heard => {
                     stdin.write_all(&frames::encode(&ToRunner::Hello)).await?;
                     stdin.flush().await?;

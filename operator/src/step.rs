@@ -28,6 +28,10 @@ pub const RUNNING_AFTER: Duration = Duration::from_millis(150);
 /// runner. The kubelet ends the Pod 5 s after the timeout, up to 2 s late; then the log is read.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(9);
 
+/// How long a runner may take to answer a request before it is sent again, on a new stream: one that died without a
+/// word looks like one on which nothing happens. The runner knows a repeat.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long a Pod that is being stopped has to report what its program printed so far.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -129,6 +133,8 @@ pub struct Run {
     pub started: bool,
     /// For how long this process knows that, or that the request was sent.
     pub running_for: Duration,
+    /// The request was sent this long ago, and nothing has come of it.
+    pub unanswered_for: Option<Duration>,
     /// The runner reported its result.
     pub result: bool,
     /// Every byte that it kept is here.
@@ -384,6 +390,15 @@ fn alive(observed: &Observed, pod: &PodView) -> Step {
     }
     if run.running_for >= observed.timeout + GIVE_UP_AFTER {
         return Step::StopPod;
+    }
+    if let Some(unanswered) = run
+        .unanswered_for
+        .filter(|_| observed.stream == Stream::Sent && !run.started)
+    {
+        return match ANSWER_PATIENCE.checked_sub(unanswered) {
+            Some(left) if !left.is_zero() => Step::Wait(Some(left)),
+            _ => Step::Attach,
+        };
     }
     if run.started && !done.running_recorded {
         if run.running_for >= RUNNING_AFTER {

@@ -78,6 +78,29 @@ fn a_new_execution_goes_from_pod_to_record_to_stream_to_request() {
 }
 
 #[test]
+fn a_request_without_an_answer_is_sent_again_on_a_new_stream() {
+    let sent = |seconds| Observed {
+        stream: Stream::Sent,
+        run: Run {
+            unanswered_for: Some(Duration::from_secs(seconds)),
+            ..Run::default()
+        },
+        done: Done {
+            delivered: true,
+            ..bound().done
+        },
+        ..bound()
+    };
+    assert_eq!(next_step(&sent(1)), Step::Wait(Some(Duration::from_secs(2))));
+    assert_eq!(next_step(&sent(3)), Step::Attach);
+    let attached = Observed {
+        stream: Stream::Ready,
+        ..sent(4)
+    };
+    assert_eq!(next_step(&attached), Step::Send);
+}
+
+#[test]
 fn nothing_is_sent_into_a_pod_that_lacks_what_is_required() {
     let mut observed = Observed {
         stream: Stream::Ready,

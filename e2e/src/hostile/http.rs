@@ -1,7 +1,6 @@
 //! The places that answer over HTTP: a server in local mode, and an installed chart.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use kube::{Api, ResourceExt};
 use super::harness::{Place, Ran, bound, in_time};
 use super::processes::{adopt_orphans, left_over};
 use crate::bench::LocalServer;
+use crate::processes::processes_of_pods;
 use crate::{Answer, Cluster, wait_until};
 
 /// How long a Pod may take to start on a small machine.
@@ -114,7 +114,7 @@ impl OnCluster {
             let known: HashSet<String> = known.iter().filter_map(ResourceExt::uid).collect();
             stray = running
                 .into_iter()
-                .filter(|(_, uid)| !known.contains(uid))
+                .filter(|process| !known.contains(&process.pod))
                 .collect();
             Ok(stray.is_empty().then_some(()))
         })
@@ -155,46 +155,5 @@ impl Place for OnCluster {
     async fn left_at_the_end(&self) -> Vec<String> {
         let gone = self.no_process_without_its_pod().await;
         gone.err().map(|error| format!("{error:#}")).into_iter().collect()
-    }
-}
-
-/// Name and Pod's uid of each process on this machine that is in a Pod's cgroup.
-fn processes_of_pods() -> Vec<(String, String)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let read = |file: &str| fs::read_to_string(entry.path().join(file)).ok();
-            let uid = pod_uid(&read("cgroup")?)?;
-            Some((read("comm")?.trim().to_owned(), uid))
-        })
-        .collect()
-}
-
-/// The uid in `…/pod<uid>/…`, as the kubelet names cgroups by itself, or in `…-pod<uid>.slice/…`, as it names
-/// them for systemd, which wants underscores.
-fn pod_uid(cgroup: &str) -> Option<String> {
-    const LENGTH: usize = 36;
-    let candidates = cgroup.match_indices("pod").filter_map(|(at, word)| {
-        let uid = cgroup.get(at + word.len()..)?.get(..LENGTH)?;
-        let is_uid = uid.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == '_');
-        is_uid.then(|| uid.replace('_', "-"))
-    });
-    candidates.last()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pod_s_uid_is_found_in_either_way_of_naming_cgroups() {
-        const UID: &str = "0f1e2d3c-aaaa-bbbb-cccc-0123456789ab";
-        let cgroupfs = format!("4:memory:/codeexec/kubepods/burstable/pod{UID}/5d1c\n0::/\n");
-        assert_eq!(pod_uid(&cgroupfs).as_deref(), Some(UID));
-        let slice = UID.replace('-', "_");
-        let systemd =
-            format!("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slice}.slice/x\n");
-        assert_eq!(pod_uid(&systemd).as_deref(), Some(UID));
-        assert_eq!(pod_uid("0::/user.slice/podman-1234.scope\n0::/podé\n"), None);
     }
 }

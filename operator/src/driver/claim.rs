@@ -135,7 +135,9 @@ impl Driver {
                 Some(view) if view.execution_uid.as_deref() == Some(&self.uid) => return Some(view),
                 Some(view)
                     if view.execution_uid == warm.view.execution_uid
-                        && view.operator.as_deref() == Some(&self.context.holder) =>
+                        && view.operator.as_deref() == Some(&self.context.holder)
+                        && !view.deleting
+                        && !view.ended =>
                 {
                     version = view.resource_version;
                 }

@@ -161,6 +161,8 @@ struct Clock {
     pod_created: Option<Instant>,
     ready: Option<Instant>,
     sent: Option<Instant>,
+    /// The request was sent the last time.
+    asked: Option<Instant>,
     started: Option<Instant>,
     result: Option<Instant>,
     stopping: Option<Instant>,
@@ -191,6 +193,7 @@ impl Driver {
             pod_created: None,
             ready: None,
             sent: None,
+            asked: None,
             started: None,
             result: None,
             stopping: None,
@@ -311,6 +314,7 @@ impl Driver {
         self.observed.run = Run {
             started: self.transcript.started(),
             running_for: since.map_or(Duration::ZERO, |at| now - at),
+            unanswered_for: self.clock.asked.map(|at| now - at),
             result: result.is_some(),
             whole: self.transcript.is_whole(),
             stopped_for: known_since.filter(|_| stopped).map(|at| now - at),
@@ -430,6 +434,7 @@ impl Driver {
         }
         self.observed.stream = Stream::Sent;
         self.observed.done.delivered = true;
+        self.clock.asked = Some(Instant::now());
         self.clock.sent.get_or_insert_with(Instant::now);
     }
 

@@ -305,7 +305,8 @@ async fn delete_used(context: Arc<Context>, name: String) {
 
 async fn delete_once(context: &Context, name: &str) -> Result<(), CallError> {
     let pod: Pod = call(context.pods.get(name)).await?;
-    if !PodView::from(&pod).is_idle() {
+    let view = PodView::from(&pod);
+    if !view.is_idle() || view.deleting {
         return Ok(());
     }
     let params = DeleteParams {
