@@ -470,3 +470,7 @@ impl Pool {
         self.problem = None;
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
