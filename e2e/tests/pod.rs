@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use codeexec_crds::{EXECUTOR_CONTAINER, LABEL_EXECUTION, LABEL_MANAGED_BY, LABEL_POOL, MANAGED_BY};
-use codeexec_e2e::{Cluster, Program, unique};
+use codeexec_e2e::cluster::PATIENCE;
+use codeexec_e2e::{Cluster, Program, unique, wait_until};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -10,9 +11,13 @@ use serde_json::{Value, json};
 async fn running_pod(program: &Program) -> Result<(codeexec_crds::CodeExecution, Value)> {
     let cluster = Cluster::connect().await?;
     let execution = cluster.apply("pod", program).await?;
-    let pod = cluster.pod_that_printed(&execution, "runs").await?;
-    // Read again: the deadline is lowered as the request is sent.
-    let pod = cluster.executors().get(&pod.name_any()).await?;
+    let printed = cluster.pod_that_printed(&execution, "runs").await?;
+    // Its spec changes once: the deadline is lowered when it is known that the program takes its time.
+    let pod = wait_until("the Pod's deadline is lowered", PATIENCE, async || {
+        let pod = cluster.executors().get(&printed.name_any()).await?;
+        Ok((pod.metadata.generation > Some(1)).then_some(pod))
+    })
+    .await?;
     Ok((execution, serde_json::to_value(pod)?))
 }
 
