@@ -109,94 +109,106 @@ impl Burst {
     }
 }
 
-#[tokio::test]
-async fn a_leader_that_is_killed_under_a_burst_loses_nothing_and_the_pool_fills_up_again() -> Result<()> {
+/// A full pool, and the operator's process that leads.
+struct Led<'a> {
+    cluster: &'a Cluster,
+    pool: &'a Pool,
+    leader: &'a str,
+    pid: i32,
+}
+
+impl Led<'_> {
+    async fn burst(&self) -> Result<Burst> {
+        Burst::apply(self.cluster, self.pool).await
+    }
+
+    async fn burst_that_has_begun(&self) -> Result<Burst> {
+        let burst = self.burst().await?;
+        burst.has_begun(self.cluster).await?;
+        Ok(burst)
+    }
+
+    async fn kill(&self) -> Result<()> {
+        operator::signal(self.pid, Signal::KILL)?;
+        self.is_replaced().await
+    }
+
+    /// Stops it, and returns when another one leads.
+    async fn stop(&self) -> Result<()> {
+        operator::signal(self.pid, Signal::STOP)?;
+        self.is_replaced().await
+    }
+
+    fn wake(&self) -> Result<()> {
+        operator::signal(self.pid, Signal::CONT)
+    }
+
+    async fn is_replaced(&self) -> Result<()> {
+        operator::leader_other_than(self.cluster, self.leader, FAILOVER)
+            .await
+            .map(drop)
+    }
+}
+
+/// Nothing of a burst is lost or runs twice while this happens, and the pool is full again afterwards.
+async fn a_burst_survives(harm: impl AsyncFnOnce(&Led<'_>) -> Result<Burst>) -> Result<()> {
     let (cluster, _alone) = whole_cluster().await?;
-    let (victim, Some(pid)) = operator::leading_process(&cluster).await? else {
+    let (leader, Some(pid)) = operator::leading_process(&cluster).await? else {
         is_elsewhere();
         return Ok(());
     };
     PoolOf::pods(BURST_PODS)
         .run_full(&cluster, async |pool| {
             let witness = Witness::start(&cluster).await?;
-            let burst = Burst::apply(&cluster, pool).await?;
-            burst.has_begun(&cluster).await?;
-            operator::signal(pid, Signal::KILL)?;
-            operator::leader_other_than(&cluster, &victim, FAILOVER).await?;
-            burst.ended_well(&cluster, &witness).await?;
+            let led = Led {
+                cluster: &cluster,
+                pool,
+                leader: &leader,
+                pid,
+            };
+            let burst = harm(&led).await;
+            // Whatever came of it: a process that is still stopped would stay so. One that was killed can't be woken.
+            led.wake().ok();
+            burst?.ended_well(&cluster, &witness).await?;
             operator::heal(&cluster).await?;
             pool.is_full().await
         })
         .await
 }
 
-/// Stops the process that leads, and returns when another one does.
-async fn stop_leader(cluster: &Cluster, pid: i32, victim: &str) -> Result<()> {
-    operator::signal(pid, Signal::STOP)?;
-    let taken_over = operator::leader_other_than(cluster, victim, FAILOVER).await;
-    if taken_over.is_err() {
-        operator::signal(pid, Signal::CONT)?;
-    }
-    taken_over.map(drop)
+#[tokio::test]
+async fn a_leader_that_is_killed_under_a_burst_loses_nothing_and_the_pool_fills_up_again() -> Result<()> {
+    a_burst_survives(async |led| {
+        let burst = led.burst_that_has_begun().await?;
+        led.kill().await?;
+        Ok(burst)
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_leader_that_was_stopped_over_an_idle_pool_claims_none_of_its_pods_any_more() -> Result<()> {
-    let (cluster, _alone) = whole_cluster().await?;
-    let (victim, Some(pid)) = operator::leading_process(&cluster).await? else {
-        is_elsewhere();
-        return Ok(());
-    };
-    PoolOf::pods(BURST_PODS)
-        .run_full(&cluster, async |pool| {
-            let witness = Witness::start(&cluster).await?;
-            stop_leader(&cluster, pid, &victim).await?;
-            let served = serves_a_burst(&cluster, pool, &witness, async || {
-                // Awake it believes that it leads, sees the burst, and has streams to the same Pods.
-                operator::signal(pid, Signal::CONT)
-            })
-            .await;
-            // Once more, whatever came of it: stopped it would stay for ever.
-            operator::signal(pid, Signal::CONT).ok();
-            served?;
-            operator::heal(&cluster).await?;
-            pool.is_full().await
-        })
-        .await
-}
-
-async fn serves_a_burst(
-    cluster: &Cluster,
-    pool: &Pool,
-    witness: &Witness,
-    meanwhile: impl AsyncFnOnce() -> Result<()>,
-) -> Result<()> {
-    pool.is_full().await?;
-    let burst = Burst::apply(cluster, pool).await?;
-    meanwhile().await?;
-    burst.ended_well(cluster, witness).await
+    a_burst_survives(async |led| {
+        led.stop().await?;
+        led.pool.is_full().await?;
+        let burst = led.burst().await?;
+        // Awake it believes that it leads, sees the burst, and has streams to the same Pods.
+        led.wake()?;
+        Ok(burst)
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_leader_that_was_stopped_under_a_burst_runs_nothing_twice() -> Result<()> {
-    let (cluster, _alone) = whole_cluster().await?;
-    let (victim, Some(pid)) = operator::leading_process(&cluster).await? else {
-        is_elsewhere();
-        return Ok(());
-    };
-    PoolOf::pods(BURST_PODS)
-        .run_full(&cluster, async |pool| {
-            let witness = Witness::start(&cluster).await?;
-            let burst = Burst::apply(&cluster, pool).await?;
-            burst.has_begun(&cluster).await?;
-            stop_leader(&cluster, pid, &victim).await?;
-            // While its successor still works on what it left.
-            operator::signal(pid, Signal::CONT)?;
-            burst.ended_well(&cluster, &witness).await?;
-            operator::heal(&cluster).await?;
-            pool.is_full().await
-        })
-        .await
+    a_burst_survives(async |led| {
+        let burst = led.burst_that_has_begun().await?;
+        led.stop().await?;
+        // While its successor still works on what it left.
+        led.wake()?;
+        Ok(burst)
+    })
+    .await
 }
 
 /// An execution succeeds right after this happened to one idle Pod, which is replaced.

@@ -4,7 +4,7 @@ use codeexec_crds::{
     ANNOTATION_EXPIRES_AT, CodeExecution, CodeExecutionStatus, LABEL_PHASE, LABEL_USER, Phase, Truncated,
 };
 use codeexec_runner::encoding::{encoded_len, encoded_prefix};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -110,11 +110,9 @@ pub async fn label_finished(
     user_hash: &str,
     ttl_seconds: i64,
 ) -> Result<(), CallError> {
-    let expires = Timestamp::now().saturating_add(SignedDuration::from_secs(ttl_seconds));
-    let expires = expires.unwrap_or(Timestamp::MAX);
     let patch = json!({"metadata": {
         "labels": {LABEL_PHASE: phase.as_str(), LABEL_USER: user_hash},
-        "annotations": {ANNOTATION_EXPIRES_AT: format!("{expires:.0}")},
+        "annotations": {ANNOTATION_EXPIRES_AT: format!("{:.0}", expiry(Timestamp::now(), ttl_seconds))},
     }});
     match call(api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         Err(error) if !error.is_not_found() => Err(error),
@@ -122,9 +120,30 @@ pub async fn label_finished(
     }
 }
 
+/// When a record goes that is finished now: not before its time, in whole seconds.
+fn expiry(now: Timestamp, ttl_seconds: i64) -> Timestamp {
+    let up = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    now.saturating_add(SignedDuration::from_secs(ttl_seconds))
+        .and_then(|at| at.round(up))
+        .unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_stays_for_all_of_its_time_to_live() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        for (now, expires) in [
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"),
+            ("2026-01-01T00:00:00.001Z", "2026-01-01T00:01:01Z"),
+            ("2026-01-01T00:00:00.999Z", "2026-01-01T00:01:01Z"),
+        ] {
+            assert_eq!(expiry(at(now), 60), at(expires), "finished at {now}");
+        }
+        assert_eq!(expiry(Timestamp::MAX, 60), Timestamp::MAX);
+    }
 
     #[test]
     fn a_refused_status_is_cut_until_nothing_is_left_to_cut() {

@@ -288,24 +288,8 @@ fn rounded(rate: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::bench::Samples;
-
-    fn report(times: &[(&'static str, u64)], rates: &[(&'static str, usize)]) -> Report {
-        let mut report = Report::default();
-        for &(kind, ms) in times {
-            let mut samples = Samples::new();
-            samples.push(Duration::from_millis(ms));
-            samples.push(Duration::from_millis(2 * ms));
-            report.times.insert(kind, samples.summary());
-        }
-        for &(kind, n) in rates {
-            report.add_rate(kind, n, Duration::from_secs(10));
-        }
-        report
-    }
+    use crate::bench::report::tests::{report, samples};
 
     /// The numbers that elements of this class have in this attribute.
     fn numbers(svg: &str, class: &str, attribute: &str) -> Vec<f64> {
@@ -341,7 +325,10 @@ mod tests {
 
     #[test]
     fn ten_times_as_long_is_one_decade_further() {
-        let report = report(&[("local", 10), ("warm", 100), ("cold", 1000)], &[]);
+        let mut report = Report::default();
+        for (kind, ms) in [("local", 10), ("warm", 100), ("cold", 1000)] {
+            report.times.insert(kind, samples([ms, 2 * ms]).summary());
+        }
         let svg = svg(&report).expect("there are figures");
         let mut widths = numbers(&svg, "bar", "width");
         widths.sort_by(f64::total_cmp);

@@ -231,11 +231,23 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn samples(ms: impl IntoIterator<Item = u64>) -> Samples {
+    pub fn samples(ms: impl IntoIterator<Item = u64>) -> Samples {
         Samples(ms.into_iter().map(Duration::from_millis).collect())
+    }
+
+    /// A report of one sample of each kind, in milliseconds, and of what was counted in ten seconds.
+    pub fn report(times: &[(&'static str, u64)], rates: &[(&'static str, usize)]) -> Report {
+        let mut report = Report::default();
+        for &(kind, ms) in times {
+            report.times.insert(kind, samples([ms]).summary());
+        }
+        for &(kind, n) in rates {
+            report.add_rate(kind, n, Duration::from_secs(10));
+        }
+        report
     }
 
     #[test]

@@ -115,20 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::Samples;
-
-    fn report(times: &[(&'static str, u64)], rates: &[(&'static str, usize)]) -> Report {
-        let mut report = Report::default();
-        for &(kind, ms) in times {
-            let mut samples = Samples::new();
-            samples.push(Duration::from_millis(ms));
-            report.times.insert(kind, samples.summary());
-        }
-        for &(kind, n) in rates {
-            report.add_rate(kind, n, Duration::from_secs(10));
-        }
-        report
-    }
+    use crate::bench::report::tests::report;
 
     #[test]
     fn what_was_not_measured_has_no_line() {

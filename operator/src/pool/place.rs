@@ -1,6 +1,7 @@
 //! An execution's place in its pool: from the queue to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -82,8 +83,8 @@ impl Place {
     }
 
     /// A ready Pod for an execution whose turn it is already, because the one that it got was none.
-    pub fn another(&self) -> Option<Box<WarmPod>> {
-        self.pools.another(&self.pool, &self.uid)
+    pub fn another(&self, timeout: Duration) -> Option<Box<WarmPod>> {
+        self.pools.another(&self.pool, &self.uid, timeout)
     }
 
     /// Puts a Pod back that was not claimed after all, or that may serve this user again.

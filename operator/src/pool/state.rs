@@ -164,7 +164,7 @@ impl Pools {
         let waiting = Waiting {
             user: wish.user.to_owned(),
             turn_tx,
-            life: wish.timeout + Duration::from_secs(REPORT_SECONDS.unsigned_abs() + 2),
+            life: life_for(wish.timeout),
             warm: wish.warm,
         };
         let before = pool.queue.len();
@@ -226,11 +226,11 @@ impl Pools {
         self.changed.notify_one();
     }
 
-    pub(super) fn another(&self, name: &str, uid: &str) -> Option<Box<WarmPod>> {
+    pub(super) fn another(&self, name: &str, uid: &str, timeout: Duration) -> Option<Box<WarmPod>> {
         let mut pools = self.lock();
         let pool = pools.get_mut(name)?;
         pool.holders.get(uid)?;
-        pool.take_ready(Duration::from_secs(60)).map(Box::new)
+        pool.take_ready(life_for(timeout)).map(Box::new)
     }
 
     /// Takes a Pod back: an idle one for everybody, one that has served for its user alone.
@@ -290,6 +290,11 @@ impl Pools {
             }
         }
     }
+}
+
+/// How much life a Pod must have left for a program with this timeout, and for the report on it.
+fn life_for(timeout: Duration) -> Duration {
+    timeout + Duration::from_secs(REPORT_SECONDS.unsigned_abs() + 2)
 }
 
 impl Holder {
