@@ -9,6 +9,7 @@
 //!   pool       a pool of a test's own, and whether all its Pods are ready
 //!   processes  the processes of Pods on this machine
 //!   operator   who leads, where its process is, how it is brought back after a test hurt it
+//!   outage     the operator without the Kubernetes API
 //!   bench      samples, floors and the report of `make bench`
 //!   hostile    runs the hostile programs of `suite/`, wherever programs run
 //! ```
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod cluster;
 pub mod hostile;
 pub mod operator;
+pub mod outage;
 pub mod pool;
 pub mod processes;
 pub mod program;

@@ -17,6 +17,9 @@ use crate::{Cluster, wait_until};
 /// Name of the Lease that the leading operator holds.
 pub const LEASE: &str = "codeexec-operator";
 
+/// How old the last renewal of a Lease that somebody holds may be: a third of its time, and a slow write.
+const FRESH: Duration = Duration::from_secs(4);
+
 /// The identity of the process that leads: its Pod's name and a suffix of its own.
 ///
 /// # Errors
@@ -74,19 +77,24 @@ pub async fn component_pods(cluster: &Cluster, component: &str) -> Result<Vec<Po
 /// The process of a Pod's container, where the cluster runs on this machine.
 #[must_use]
 pub fn process_in(pod_name: &str, program: &str) -> Option<i32> {
-    let hostname = format!("HOSTNAME={pod_name}");
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
-        let read = |file: &str| fs::read(entry.path().join(file)).ok();
-        let command = read("cmdline")?;
+        let command = fs::read(entry.path().join("cmdline")).ok()?;
         let command = command.split(|&byte| byte == 0).next()?;
         let is_program = command.ends_with(program.as_bytes());
-        let environment = read("environ")?;
-        let in_pod = environment
-            .split(|&byte| byte == 0)
-            .any(|variable| variable == hostname.as_bytes());
-        (is_program && in_pod).then_some(pid)
+        let in_pod = || environment_of(pid, "HOSTNAME").as_deref() == Some(pod_name);
+        (is_program && in_pod()).then_some(pid)
     })
+}
+
+/// A variable in the environment of a process.
+#[must_use]
+pub fn environment_of(pid: i32, variable: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let begin = format!("{variable}=");
+    let mut variables = environment.split(|&byte| byte == 0);
+    let value = variables.find_map(|entry| entry.strip_prefix(begin.as_bytes()))?;
+    String::from_utf8(value.to_vec()).ok()
 }
 
 /// The leading operator's identity and process; no process where the cluster runs elsewhere.
@@ -110,6 +118,25 @@ pub async fn leading_process(cluster: &Cluster) -> Result<(String, Option<i32>)>
 pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     let pid = Pid::from_raw(pid).context("not a process id")?;
     kill_process(pid, signal).with_context(|| format!("failed to signal process {pid:?}"))
+}
+
+/// Waits until a process of the operator leads, without helping it.
+///
+/// # Errors
+/// When none does within this time.
+pub async fn leads_again(cluster: &Cluster, within: Duration) -> Result<()> {
+    let leases: Api<Lease> = cluster.beside_executions();
+    wait_until("an operator renews the Lease", within, async || {
+        let spec = leases.get(LEASE).await?.spec.unwrap_or_default();
+        let held = spec.holder_identity.is_some_and(|holder| !holder.is_empty());
+        let renewed = spec.renew_time.map(|time| time.0);
+        let fresh = renewed.is_some_and(|at| {
+            let since = jiff::Timestamp::now().duration_since(at);
+            since.unsigned_abs() < FRESH
+        });
+        Ok((held && fresh).then_some(()))
+    })
+    .await
 }
 
 /// Brings the operator back to its full strength after a test.

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use codeexec_crds::{CodeExecution, CodeExecutionStatus};
+use codeexec_crds::{CodeExecution, CodeExecutionStatus, Phase};
 use codeexec_e2e::cluster::PATIENCE;
+use codeexec_e2e::outage::Outage;
 use codeexec_e2e::processes::runner_in;
 use codeexec_e2e::tools::{Ran, run};
 use codeexec_e2e::{Cluster, Pool, PoolOf, Program, Witness, operator, unique, wait_until};
@@ -362,8 +363,44 @@ async fn a_container_runtime_that_is_restarted_loses_nothing() -> Result<()> {
     goes_on_after(async |cluster| restart(cluster, "containerd").await).await
 }
 
+/// How long a container that ended again and again may wait until it is started once more: the kubelet doubles the
+/// pause from 10 s on, and an operator without a Kubernetes API ends after a few seconds.
+const RESTART: Duration = Duration::from_secs(150);
+
 #[tokio::test]
-async fn beside_a_pod_that_freezes_before_it_is_ready_executions_go_on_cold() -> Result<()> {
+async fn a_minute_without_the_kubernetes_api_loses_nothing() -> Result<()> {
+    goes_on_after(async |cluster| {
+        let Some(outage) = Outage::begin(cluster).await? else {
+            return Ok(false);
+        };
+        let lasted = async {
+            // Longer than the Lease, and than any program.
+            outage.lasts(cluster, Duration::from_secs(60)).await?;
+            cluster.apply("meanwhile", &program(&unique("meanwhile"))).await
+        }
+        .await;
+        outage.end().await?;
+        let meanwhile = lasted?;
+        operator::leads_again(cluster, RESTART).await?;
+        // It ran, or waited too long: in both cases it has an end, and the true one.
+        let status = cluster.end_of(&meanwhile.name_any(), within(&meanwhile)).await?;
+        ensure!(
+            status.phase == Some(Phase::Succeeded)
+                || (status.retryable == Some(true) && status.error.is_some() && status.output.is_none()),
+            "{status:?}"
+        );
+        operator::heal(cluster).await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// How long an idle Pod has to become ready, and a little more.
+const START_PATIENCE: Duration = Duration::from_secs(150);
+
+#[tokio::test]
+async fn beside_a_pod_that_freezes_before_it_is_ready_executions_go_on_cold_and_it_is_replaced() -> Result<()>
+{
     let (cluster, _alone) = whole_cluster().await?;
     if operator::leading_process(&cluster).await?.1.is_none() {
         is_elsewhere();
@@ -381,16 +418,17 @@ async fn beside_a_pod_that_freezes_before_it_is_ready_executions_go_on_cold() ->
             })
             .await?;
             operator::signal(pid, Signal::STOP)?;
-            let cold = runs_cold(&cluster, pool).await;
-            let log = cluster.executors().logs(&pod, &Default::default()).await;
-            operator::signal(pid, Signal::CONT)?;
-            cold?;
-            let log = log?;
+            runs_cold(&cluster, pool).await?;
+            let log = cluster.executors().logs(&pod, &Default::default()).await?;
             ensure!(
                 !log.contains("ready"),
                 "it was ready before it was stopped: {log}"
             );
 
+            wait_until("the frozen Pod is gone", START_PATIENCE, async || {
+                Ok(cluster.executors().get_opt(&pod).await?.is_none().then_some(()))
+            })
+            .await?;
             pool.is_full().await?;
             let first = unique("warm");
             let program = program(&first).pool(pool.name());

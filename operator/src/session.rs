@@ -9,6 +9,7 @@
 //! container's output, and its log with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use codeexec_crds::EXECUTOR_CONTAINER;
@@ -23,7 +24,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::failpoints::Failpoint;
 
 /// Pause between tries to attach: the container comes up at any moment, and each try costs the API server and
-/// the kubelet about a millisecond.
+/// the kubelet about a millisecond. Pods that start together share the tries: on a small node a try for each of
+/// eight Pods every 15 ms would take half a core, which their start then lacks.
 const RETRY: Duration = Duration::from_millis(15);
 
 /// After this many quick tries the pause grows: the image is being pulled, or the node is busy.
@@ -40,6 +42,78 @@ const HELLO_AGAIN: Duration = Duration::from_secs(1);
 
 /// Buffers of the stream, in bytes. kube's default of 1024 would cut a request into hundreds of messages.
 const BUFFER: usize = 256 * 1024;
+
+/// Opens streams to the executor Pods.
+#[derive(Clone)]
+pub struct Attacher {
+    pods: Api<Pod>,
+    /// How many streams are being opened.
+    opening: Arc<AtomicU32>,
+}
+
+impl Attacher {
+    /// Attaches to these Pods.
+    #[must_use]
+    pub fn new(pods: Api<Pod>) -> Self {
+        Self {
+            pods,
+            opening: Arc::default(),
+        }
+    }
+
+    /// Tries until there is a container to attach to.
+    async fn attach(&self, pod: &str) -> AttachedProcess {
+        let params = AttachParams {
+            container: Some(EXECUTOR_CONTAINER.to_owned()),
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: false,
+            max_stdin_buf_size: Some(BUFFER),
+            max_stdout_buf_size: Some(BUFFER),
+            max_stderr_buf_size: None,
+        };
+        let opening = Opening::begin(&self.opening);
+        for tried in 0_u32.. {
+            match tokio::time::timeout(TRY_DEADLINE, self.pods.attach(pod, &params)).await {
+                Ok(Ok(process)) => return process,
+                Ok(Err(error)) => tracing::trace!(pod, %error, "not attached yet"),
+                Err(_) => tracing::debug!(pod, "no answer to attach"),
+            }
+            tokio::time::sleep(pause(tried, opening.count())).await;
+        }
+        unreachable!("the loop above has no end")
+    }
+}
+
+/// How long to wait after this many tries, while so many streams are being opened.
+fn pause(tried: u32, opening: u32) -> Duration {
+    if tried < QUICK_TRIES {
+        (RETRY * opening).min(SLOW_RETRY)
+    } else {
+        SLOW_RETRY
+    }
+}
+
+/// Counts a stream that is being opened, for as long as it lives.
+struct Opening<'a>(&'a AtomicU32);
+
+impl<'a> Opening<'a> {
+    fn begin(all: &'a AtomicU32) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What comes out of a session.
 #[derive(Debug)]
@@ -64,12 +138,12 @@ pub struct Session {
 impl Session {
     /// Starts to open a stream to a Pod that is bound. `news`, where there is one, is told of every event.
     #[must_use]
-    pub fn open(pods: Api<Pod>, pod: String, failpoint: Failpoint, news: Option<Arc<Notify>>) -> Self {
+    pub fn open(attacher: Attacher, pod: String, failpoint: Failpoint, news: Option<Arc<Notify>>) -> Self {
         let (requests_tx, requests_rx) = mpsc::channel(1);
         let (events_tx, events_rx) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let stream = StreamTask {
-            pods,
+            attacher,
             pod,
             failpoint,
             requests_rx,
@@ -108,7 +182,7 @@ impl Session {
 }
 
 struct StreamTask {
-    pods: Api<Pod>,
+    attacher: Attacher,
     pod: String,
     failpoint: Failpoint,
     requests_rx: mpsc::Receiver<(Request, Failpoint)>,
@@ -119,7 +193,7 @@ struct StreamTask {
 impl StreamTask {
     async fn run(mut self) {
         loop {
-            let process = self.attach().await;
+            let process = self.attacher.attach(&self.pod).await;
             self.failpoint.hit("after-attach");
             if !self.tell(Event::Attached) {
                 return;
@@ -147,28 +221,6 @@ impl StreamTask {
             news.notify_one();
         }
         told
-    }
-
-    async fn attach(&self) -> AttachedProcess {
-        let params = AttachParams {
-            container: Some(EXECUTOR_CONTAINER.to_owned()),
-            stdin: true,
-            stdout: true,
-            stderr: false,
-            tty: false,
-            max_stdin_buf_size: Some(BUFFER),
-            max_stdout_buf_size: Some(BUFFER),
-            max_stderr_buf_size: None,
-        };
-        for tried in 0_u32.. {
-            match tokio::time::timeout(TRY_DEADLINE, self.pods.attach(&self.pod, &params)).await {
-                Ok(Ok(process)) => return process,
-                Ok(Err(error)) => tracing::trace!(pod = self.pod, %error, "not attached yet"),
-                Err(_) => tracing::debug!(pod = self.pod, "no answer to attach"),
-            }
-            tokio::time::sleep(if tried < QUICK_TRIES { RETRY } else { SLOW_RETRY }).await;
-        }
-        unreachable!("the loop above has no end")
     }
 
     /// Speaks with the runner until the stream breaks.
@@ -229,4 +281,22 @@ async fn write(
     }
     stdin.write_all(frame).await?;
     stdin.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_are_opened_together_share_the_tries_of_one() {
+        assert_eq!(pause(0, 1), RETRY);
+        assert_eq!(pause(0, 8), RETRY * 8);
+        assert_eq!(pause(0, 1000), SLOW_RETRY);
+        assert_eq!(pause(QUICK_TRIES, 1), SLOW_RETRY);
+        let opening = AtomicU32::new(0);
+        let first = Opening::begin(&opening);
+        assert_eq!(first.count(), 1);
+        drop(Opening::begin(&opening));
+        assert_eq!(first.count(), 1);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 
-use super::{Preload, Report, Rounds, WarmPool};
+use super::{PoolKind, Report, Rounds, WarmPool};
 use crate::Cluster;
 
 /// Pods of the pool.
@@ -23,27 +23,22 @@ const ROUNDS_BEYOND: usize = 3;
 /// # Errors
 /// When a program does not end as it should, or no Pod is ready for one that must find one.
 pub async fn measure_bursts(cluster: &Cluster, report: &mut Report) -> Result<()> {
-    WarmPool::with(
-        cluster,
-        i32::try_from(REPLICAS)?,
-        Preload::Nothing,
-        async |pool| {
-            let mut within = Rounds::new(["burst8"]);
-            let mut beyond = Rounds::new(["burst16"]);
-            for round in 0..WARM_UP + ROUNDS {
-                let took = burst(pool, REPLICAS).await?;
-                if round >= WARM_UP {
-                    within.push([took]);
-                }
-                if (WARM_UP..WARM_UP + ROUNDS_BEYOND).contains(&round) {
-                    beyond.push([burst(pool, 2 * REPLICAS).await?]);
-                }
+    WarmPool::with(cluster, i32::try_from(REPLICAS)?, PoolKind::Plain, async |pool| {
+        let mut within = Rounds::new(["burst8"]);
+        let mut beyond = Rounds::new(["burst16"]);
+        for round in 0..WARM_UP + ROUNDS {
+            let took = burst(pool, REPLICAS).await?;
+            if round >= WARM_UP {
+                within.push([took]);
             }
-            report.add(&within);
-            report.add(&beyond);
-            Ok(())
-        },
-    )
+            if (WARM_UP..WARM_UP + ROUNDS_BEYOND).contains(&round) {
+                beyond.push([burst(pool, 2 * REPLICAS).await?]);
+            }
+        }
+        report.add(&within);
+        report.add(&beyond);
+        Ok(())
+    })
     .await
 }
 

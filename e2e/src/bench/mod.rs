@@ -61,7 +61,7 @@ pub use isolation::measure_isolation;
 pub use local::LocalServer;
 pub use namespace::BenchNamespace;
 pub use plot::svg;
-pub use pool::{Preload, WarmPool};
+pub use pool::{PoolKind, WarmPool};
 pub use report::{IsolationOverhead, PodCost, Rate, Report, Rounds, Samples, Summary};
 pub use sampling::take_samples;
 pub use sections::{Section, Sections};

@@ -29,7 +29,13 @@ const TIMES: [&str; 19] = [
     "floor.runtime",
     "floor.plain",
 ];
-const RATES: [&str; 4] = ["sustained", "pods", "sustained_preload", "pods_preload"];
+const RATES: [&str; 5] = [
+    "sustained",
+    "pods",
+    "sustained_preload",
+    "pods_preload",
+    "sustained_reuse",
+];
 
 /// How the names of those begin that others are measured by.
 const FLOORS: [&str; 3] = ["floor.", "bare.", "pods"];

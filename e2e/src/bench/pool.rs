@@ -18,13 +18,15 @@ const FILL_PATIENCE: Duration = Duration::from_secs(180);
 /// says may be from before the last claim.
 const STATUS_LAG: Duration = Duration::from_millis(600);
 
-/// What the Pods import before they are ready.
+/// What the Pods of a pool do besides waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preload {
-    /// Nothing.
-    Nothing,
-    /// What a pool imports that does not say what.
-    Default,
+pub enum PoolKind {
+    /// They import nothing.
+    Plain,
+    /// They import what a pool imports that does not say what.
+    Preload,
+    /// They import nothing, and serve the same user again.
+    Reuse,
 }
 
 /// Makes its Pods ready, runs programs on them, and knows when they are all ready again.
@@ -43,13 +45,14 @@ impl WarmPool {
     pub async fn with<T>(
         cluster: &Cluster,
         replicas: i32,
-        preload: Preload,
+        kind: PoolKind,
         measure: impl AsyncFnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         // The schema's defaults, which are not Rust's.
-        let spec = serde_json::from_value(match preload {
-            Preload::Nothing => json!({"preload": []}),
-            Preload::Default => json!({}),
+        let spec = serde_json::from_value(match kind {
+            PoolKind::Plain => json!({"preload": []}),
+            PoolKind::Preload => json!({}),
+            PoolKind::Reuse => json!({"preload": [], "reuse": {"policy": "SameUser"}}),
         })?;
         let pool = Self {
             cluster: cluster.clone(),

@@ -10,7 +10,7 @@ use anyhow::Result;
 use codeexec_crds::ExecutorPoolSpec;
 use futures::future::try_join_all;
 
-use super::{BenchNamespace, PodFloor, Preload, Report, WarmPool};
+use super::{BenchNamespace, PodFloor, PoolKind, Report, WarmPool};
 use crate::Cluster;
 
 /// Requests, or bare Pods, at once.
@@ -32,14 +32,27 @@ pub async fn measure_sustained(cluster: &Cluster, time: Duration, report: &mut R
             .await?
             .beside_others();
         let kinds = ["sustained", "pods"];
-        measure(cluster, Preload::Nothing, &bare, "print(1)", kinds, time, report).await?;
+        measure(cluster, PoolKind::Plain, &bare, "print(1)", kinds, time, report).await?;
 
         let modules = ExecutorPoolSpec::DEFAULT_PRELOAD;
         let bare = bare.with_imports(&modules);
         // It uses what was imported: otherwise a Pod made for one request would have less to do than a bare one.
         let program = format!("import {}\nprint(1)", modules.join(", "));
         let kinds = ["sustained_preload", "pods_preload"];
-        measure(cluster, Preload::Default, &bare, &program, kinds, time, report).await
+        measure(cluster, PoolKind::Preload, &bare, &program, kinds, time, report).await?;
+        bare.settle(None).await
+    })
+    .await?;
+    measure_reuse(cluster, time, report).await
+}
+
+/// Counts the executions of one user on Pods that serve him again.
+async fn measure_reuse(cluster: &Cluster, time: Duration, report: &mut Report) -> Result<()> {
+    WarmPool::with(cluster, i32::try_from(REPLICAS)?, PoolKind::Reuse, async |pool| {
+        let time = time * u32::try_from(TURNS)?;
+        let executed = count(time, async || pool.run("print(1)", "1\n").await.map(drop)).await?;
+        report.add_rate("sustained_reuse", executed, time);
+        Ok(())
     })
     .await
 }
@@ -47,14 +60,14 @@ pub async fn measure_sustained(cluster: &Cluster, time: Duration, report: &mut R
 /// Counts the executions of a program on a pool, and bare Pods.
 async fn measure(
     cluster: &Cluster,
-    preload: Preload,
+    pool: PoolKind,
     bare: &PodFloor,
     program: &str,
     [executions, pods]: [&'static str; 2],
     time: Duration,
     report: &mut Report,
 ) -> Result<()> {
-    WarmPool::with(cluster, i32::try_from(REPLICAS)?, preload, async |pool| {
+    WarmPool::with(cluster, i32::try_from(REPLICAS)?, pool, async |pool| {
         let (mut executed, mut started) = (0, 0);
         for _ in 0..TURNS {
             bare.settle(None).await?;

@@ -25,6 +25,9 @@ const SHARES: [(&str, &str, f64); 2] = [
     ("sustained_preload", "pods_preload", 0.9),
 ];
 
+/// Least that a rate should be, a second.
+const RATES: [(&str, f64); 1] = [("sustained_reuse", 40.0)];
+
 /// How many executions of `burst16` find no Pod ready, and how much longer than the bare Pods they may take.
 const BEYOND_THE_POOL: f64 = 8.0;
 const BEYOND_THE_PODS: f64 = 1.5;
@@ -42,10 +45,18 @@ pub fn lines(report: &Report) -> Vec<String> {
     let shares = SHARES
         .iter()
         .filter_map(|&(of, to, target)| share(report, of, to, target));
+    let rates = RATES.iter().filter_map(|&(kind, target)| {
+        let rate = report.rates.get(kind)?.per_second;
+        let verdict = verdict(rate >= target);
+        Some(format!(
+            "{kind} = {rate:.2} a second (target at least {target}: {verdict})"
+        ))
+    });
     ratios
         .chain(times)
         .chain(burst_beyond_the_pool(report))
         .chain(shares)
+        .chain(rates)
         .chain(isolation(report))
         .collect()
 }
@@ -112,8 +123,6 @@ fn isolation(report: &Report) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::bench::report::tests::report;
 
@@ -142,12 +151,14 @@ mod tests {
             ("sustained", 36),
             ("pods_preload", 10),
             ("sustained_preload", 8),
+            ("sustained_reuse", 400),
         ];
         assert_eq!(
             lines(&report(&[], &rates)),
             [
                 "sustained / pods = 0.90 (target at least 0.9: met)",
                 "sustained_preload / pods_preload = 0.80 (target at least 0.9: MISSED)",
+                "sustained_reuse = 40.00 a second (target at least 40: met)",
             ]
         );
     }

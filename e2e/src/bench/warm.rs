@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use codeexec_crds::Timings;
 use serde_json::Value;
 
-use super::{AttachedFloor, BenchNamespace, PodFloor, Preload, Report, Rounds, Stages, WarmPool};
+use super::{AttachedFloor, BenchNamespace, PodFloor, PoolKind, Report, Rounds, Stages, WarmPool};
 use crate::Cluster;
 
 /// Samples before the counted ones.
@@ -27,8 +27,8 @@ pub async fn measure_warm(cluster: &Cluster, samples: usize, report: &mut Report
     BenchNamespace::with(cluster, async |namespace| {
         let floor = PodFloor::like_the_operators(cluster, namespace).await?;
         let mut attached = AttachedFloor::start(&floor).await?;
-        WarmPool::with(cluster, REPLICAS, Preload::Nothing, async |plain| {
-            WarmPool::with(cluster, REPLICAS_PRELOAD, Preload::Default, async |preload| {
+        WarmPool::with(cluster, REPLICAS, PoolKind::Plain, async |plain| {
+            WarmPool::with(cluster, REPLICAS_PRELOAD, PoolKind::Preload, async |preload| {
                 take(plain, preload, &mut attached, samples, report).await
             })
             .await

@@ -32,7 +32,7 @@ use crate::observe::PodView;
 use crate::pool::report::Reports;
 use crate::pool::{Place, Pools, Turn as PoolTurn, WarmPod};
 use crate::records::{self, Written};
-use crate::session::Session;
+use crate::session::{Attacher, Session};
 use crate::settings::Settings;
 use crate::step::{Done, Observed, PodState, Run, Step, Stream, Turn, next_step};
 use crate::user_namespaces::UserNamespaces;
@@ -63,8 +63,8 @@ pub struct Context {
     pub held: Held,
     /// Pods there.
     pub pods: Api<Pod>,
-    /// The same Pods over the attach connection.
-    pub attach_pods: Api<Pod>,
+    /// Opens streams to them, over a connection of its own.
+    pub attacher: Attacher,
     /// What nodes said of the images of their Pods.
     pub images: Images,
     /// Whether Pods get user namespaces of their own.
@@ -88,7 +88,7 @@ impl Context {
             pools: Arc::default(),
             held: Held::default(),
             pods: Api::namespaced(clients.main.clone(), namespace),
-            attach_pods: Api::namespaced(clients.attach.clone(), namespace),
+            attacher: Attacher::new(Api::namespaced(clients.attach.clone(), namespace)),
             images: Images::default(),
             user_namespaces: UserNamespaces::default(),
             reports: Reports::default(),
@@ -414,7 +414,7 @@ impl Driver {
     fn attach(&mut self) {
         self.failpoint.hit("before-attach");
         self.session = Some(Session::open(
-            self.context.attach_pods.clone(),
+            self.context.attacher.clone(),
             self.pod_name(),
             self.failpoint.clone(),
             None,

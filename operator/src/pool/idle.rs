@@ -84,7 +84,7 @@ impl IdlePod {
     pub fn attach(&mut self, context: &Context, changed: &Arc<Notify>) {
         if self.session.is_none() && self.view.node.is_some() && !self.view.ended && !self.view.deleting {
             self.session = Some(Session::open(
-                context.attach_pods.clone(),
+                context.attacher.clone(),
                 self.view.name.clone(),
                 Failpoint::default(),
                 Some(changed.clone()),
