@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::{EXECUTOR_CONTAINER, LABEL_EXECUTION, LABEL_MANAGED_BY};
-use k8s_openapi::api::core::v1::{EnvVar, Pod, PodSpec};
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::{EnvVar, Node, Pod, PodSpec};
 use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, SimplexStream, WriteHalf};
 use tokio::process::Command;
 
@@ -41,6 +42,7 @@ pub struct PodFloor {
     pods: Api<Pod>,
     attachable: Api<Pod>,
     executors: Api<Pod>,
+    client: Client,
     spec: PodSpec,
     /// Code that comes before any other.
     imports: String,
@@ -65,6 +67,7 @@ impl PodFloor {
             pods: namespace.pods(),
             attachable: namespace.attachable_pods(),
             executors: cluster.executors(),
+            client: cluster.client(),
             spec,
             imports: String::new(),
             retry: RETRY,
@@ -165,7 +168,12 @@ impl PodFloor {
     pub async fn sample(&self) -> Result<Duration> {
         let began = Instant::now();
         let name = self.create(ONE_LINE).await?;
-        self.attach(&name).await?.exchange(PRINT).await?;
+        let mut exchanged = self.attach(&name).await?.exchange(PRINT).await;
+        // A stream that was opened while the container began sometimes ends at once, with nothing said on it.
+        while exchanged.as_ref().is_err_and(is_early_end) && began.elapsed() < PATIENCE {
+            exchanged = self.attach(&name).await?.exchange(PRINT).await;
+        }
+        exchanged?;
         let took = began.elapsed();
         self.remove(&name).await?;
         Ok(took)
@@ -182,7 +190,8 @@ impl PodFloor {
         tried
     }
 
-    /// Waits until no Pod but this is left of earlier samples, so that the end of one does not slow the next.
+    /// Waits until no Pod but this is left of earlier samples, neither as an object nor on a node, so that the end of
+    /// one does not slow the next.
     ///
     /// # Errors
     /// When one stays.
@@ -199,10 +208,38 @@ impl PodFloor {
                 let labels = pod.labels();
                 labels.contains_key(LABEL_MANAGED_BY) && !labels.contains_key(LABEL_EXECUTION)
             });
-            Ok(gone.then_some(()))
+            let known: Vec<String> = ours.iter().chain(&executors).map(ResourceExt::name_any).collect();
+            Ok((gone && self.nodes_run_nothing_but(&known).await?).then_some(()))
         })
         .await
     }
+
+    /// Whether the nodes have taken down every Pod of the benchmark and of the operator whose object is gone. A Pod
+    /// that is deleted without grace is gone at once, and only its node knows that it still has to end it.
+    async fn nodes_run_nothing_but(&self, known: &[String]) -> Result<bool> {
+        let namespaces = [self.pods.namespace(), self.executors.namespace()];
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for node in nodes.list_metadata(&ListParams::default()).await? {
+            let path = format!("/api/v1/nodes/{}/proxy/runningpods/", node.name_any());
+            let request = http::Request::get(path).body(vec![])?;
+            let Ok(running) = self.client.request::<List<Pod>>(request).await else {
+                // A kubelet that tells nobody; then the objects have to do.
+                continue;
+            };
+            let is_left = |pod: &Pod| {
+                namespaces.contains(&pod.metadata.namespace.as_deref()) && !known.contains(&pod.name_any())
+            };
+            if running.items.iter().any(is_left) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn is_early_end(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// A Pod that is attached already and runs one line after the other.

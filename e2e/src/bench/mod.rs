@@ -20,6 +20,7 @@
 //!   sustained       executions a second of 4 clients without pause, on a pool of 8
 //!   pods            Pods like that of floor.pod a second, 4 at once
 //!   …_preload       the same where each Pod imports the default modules, and the program uses them
+//!   sustained_reuse the same executions, of one user whom each Pod serves again
 //!
 //!   floor.userns    floor.pod in a user namespace of its own; floor.hostns in the node's
 //!   floor.runtime   floor.pod with the RuntimeClass of the pool; floor.plain without

@@ -19,6 +19,10 @@ const CLIENTS: usize = 4;
 /// Pods of a pool.
 const REPLICAS: usize = 8;
 
+/// How many end before counting begins: as many as were ready beforehand, which would be speed that nothing can keep
+/// up, and as many again, until those that follow are being made as steadily as they are used.
+const LEAD_IN: usize = 2 * REPLICAS;
+
 /// How often each rate is counted.
 const TURNS: usize = 2;
 
@@ -100,9 +104,7 @@ async fn count(time: Duration, one: impl AsyncFn() -> Result<()>) -> Result<usiz
     Ok(window.into_inner().ended)
 }
 
-/// Counts what ends within a time that begins after a lead-in of as many as a pool has Pods.
-///
-/// Those were ready beforehand: counted, they would be speed that nothing can keep up.
+/// Counts what ends within a time that begins after a lead-in.
 struct Window {
     time: Duration,
     lead_in: usize,
@@ -114,7 +116,7 @@ impl Window {
     fn new(time: Duration) -> Self {
         Self {
             time,
-            lead_in: REPLICAS,
+            lead_in: LEAD_IN,
             began: None,
             ended: 0,
         }
@@ -141,7 +143,7 @@ mod tests {
     fn what_was_ready_beforehand_does_not_count() {
         let began = Instant::now();
         let mut window = Window::new(Duration::from_secs(10));
-        for _ in 0..REPLICAS {
+        for _ in 0..LEAD_IN {
             assert!(window.goes_on_after(began));
         }
         assert_eq!(window.ended, 0);
@@ -154,7 +156,7 @@ mod tests {
     fn what_ends_too_late_does_not_count_either() {
         let began = Instant::now();
         let mut window = Window::new(Duration::from_secs(10));
-        for _ in 0..=REPLICAS {
+        for _ in 0..=LEAD_IN {
             window.goes_on_after(began);
         }
         let late = began + Duration::from_secs(11);

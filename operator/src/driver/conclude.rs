@@ -121,7 +121,7 @@ impl Driver {
             self.add_image_digest().await;
         }
         if !handed_on {
-            self.delete_pod().await;
+            self.delete_ended_pod().await;
         }
         if let Some(isolation) = &self.isolation_seen {
             report(&self.context, &self.execution.spec.pool, isolation);

@@ -205,6 +205,18 @@ impl Driver {
 
     /// Deletes the Pod if there is one.
     pub(super) async fn delete_pod(&mut self) {
+        self.delete_pod_within(pod::GRACE_SECONDS).await;
+    }
+
+    /// The same at the end of an execution. A runner that has said its last word ends by itself, and every process
+    /// in its Pod has: such a Pod gets no grace, which would cost two more writes by the kubelet.
+    pub(super) async fn delete_ended_pod(&mut self) {
+        let is_over = self.transcript.result().is_some() && !self.keeps_pod();
+        self.delete_pod_within(if is_over { 0 } else { pod::GRACE_SECONDS })
+            .await;
+    }
+
+    async fn delete_pod_within(&mut self, grace_seconds: i64) {
         if matches!(
             self.observed.pod,
             PodState::NotCreated | PodState::Refused(_) | PodState::Gone(_)
@@ -213,7 +225,7 @@ impl Driver {
         }
         self.failpoint.hit("before-pod-delete");
         let name = self.pod_name();
-        let params = DeleteParams::default().grace_period(pod::GRACE_SECONDS.unsigned_abs() as u32);
+        let params = DeleteParams::default().grace_period(grace_seconds.unsigned_abs() as u32);
         for _ in 0..LOG_TRIES {
             match call(self.context.pods.delete(&name, &params)).await {
                 Ok(_) => return,

@@ -15,6 +15,10 @@ const MAX_EXECUTIONS: i32 = 50;
 /// new one at 10 MiB.
 const MOST_PRINTED: u64 = 4 * 1024 * 1024;
 
+/// How long a Pod beyond the pool's number waits for its user, and how many times that number there are at most.
+const SURPLUS_IDLE: Duration = Duration::from_secs(5);
+const MOST_TIMES: usize = 2;
+
 /// How far a pool's Pods are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reuse {
@@ -78,12 +82,14 @@ impl UsedPods {
         Some(kept.warm)
     }
 
-    /// Takes those out that waited for too long, and the oldest of more than `most`.
+    /// Takes those out that waited for too long, and the oldest of more than `most` that nobody has needed for a
+    /// while: at a busy moment some are needed again as soon as they are back, and each that goes costs a start.
     pub fn expired(&mut self, reuse: Option<Reuse>, most: usize) -> Vec<WarmPod> {
         let idle = reuse.map_or(Duration::ZERO, |reuse| reuse.idle);
         let mut since: Vec<Instant> = self.0.values().flatten().map(|kept| kept.since).collect();
         since.sort_unstable();
-        let surplus = since.len().saturating_sub(most);
+        let waited: Vec<Duration> = since.iter().map(Instant::elapsed).collect();
+        let surplus = surplus(&waited, most);
         let too_old = surplus.checked_sub(1).and_then(|last| since.get(last).copied());
         let mut out = Vec::new();
         for own in self.0.values_mut() {
@@ -122,9 +128,27 @@ impl UsedPods {
     }
 }
 
+/// How many of those that wait are too many, by how long they have waited, the longest first.
+fn surplus(waited: &[Duration], most: usize) -> usize {
+    let beyond = waited.iter().take(waited.len().saturating_sub(most));
+    let unneeded = beyond.take_while(|waited| **waited >= SURPLUS_IDLE).count();
+    unneeded.max(waited.len().saturating_sub(most * MOST_TIMES))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_beyond_the_pool_s_number_go_when_nobody_has_needed_them_for_a_while() {
+        let seconds = |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        assert_eq!(surplus(&[], 1), 0);
+        assert_eq!(surplus(&seconds(&[30, 20]), 2), 0);
+        assert_eq!(surplus(&seconds(&[30, 20, 1]), 2), 1);
+        assert_eq!(surplus(&seconds(&[30, 20, 1]), 1), 2);
+        assert_eq!(surplus(&seconds(&[4, 3, 2, 1]), 2), 0);
+        assert_eq!(surplus(&seconds(&[4, 3, 2, 1, 0]), 2), 1);
+    }
 
     #[test]
     fn a_pod_is_kept_only_by_a_pool_that_says_so_and_up_to_its_bounds() {
