@@ -13,7 +13,7 @@ use super::{Driver, PoolTurn, TELL_POSITION};
 use crate::connection::call;
 use crate::observe::PodView;
 use crate::pod;
-use crate::pool::{Reuse, WarmPod, Wish, keeper};
+use crate::pool::{Place, Reuse, WarmPod, Wish, keeper};
 use crate::session::Event;
 use crate::step::{PodState, Stream, Turn};
 
@@ -231,7 +231,7 @@ impl Driver {
         if self.observed.turn != Turn::Waiting || self.clock.seen.elapsed() < TELL_POSITION {
             return;
         }
-        let position = self.place.as_ref().and_then(|place| place.position());
+        let position = self.place.as_ref().and_then(Place::position);
         let Some(position) = position else { return };
         if let Some((told, at)) = self.told_position
             && (told == position || at.elapsed() < TELL_POSITION)
