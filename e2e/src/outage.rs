@@ -34,8 +34,11 @@ impl Outage {
             outage.networks.push(File::open(format!("/proc/{pid}/ns/net"))?);
             // Probes come from elsewhere, and are still answered.
             let rules = format!(
-                "table inet outage {{ chain output {{ type filter hook output priority 0; ip daddr {address} drop; }} \
-                 chain input {{ type filter hook input priority 0; ip saddr {address} drop; }} }}"
+                "table inet outage {{
+                     chain output {{ type filter hook output priority 0; ip daddr {address} drop; }}
+                     chain input {{ type filter hook input priority 0; ip saddr {address} drop; }}
+                 }}
+                "
             );
             outage.nft(outage.networks.len() - 1, &rules).await?;
         }
