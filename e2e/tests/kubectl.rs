@@ -246,6 +246,7 @@ async fn a_finished_record_is_labelled_and_says_when_it_goes() -> Result<()> {
     let expires: k8s_openapi::jiff::Timestamp = expires.parse()?;
     let completed = status.completion_time.context("a completion time")?.0;
     let kept = expires.duration_since(completed).as_secs();
-    assert!((3599..=3601).contains(&kept), "kept for {kept} s");
+    // Not before its time. Both times are whole seconds, and the second is written up to a second after the first.
+    assert!((3600..=3604).contains(&kept), "kept for {kept} s");
     Ok(())
 }
