@@ -154,6 +154,19 @@ impl PodFloor {
         }
     }
 
+    /// Attaches to a Pod that is starting, writes a line of code and reads what it prints.
+    async fn first_exchange(&self, name: &str, line: &str) -> Result<Stream> {
+        let began = Instant::now();
+        loop {
+            let mut stream = self.attach(name).await?;
+            match stream.exchange(line).await {
+                // One that was opened while the container began sometimes ends at once, with nothing said on it.
+                Err(error) if is_early_end(&error) && began.elapsed() < PATIENCE => {}
+                exchanged => return exchanged.map(|()| stream),
+            }
+        }
+    }
+
     async fn remove(&self, name: &str) -> Result<()> {
         self.pods
             .delete(name, &DeleteParams::default().grace_period(0))
@@ -168,12 +181,7 @@ impl PodFloor {
     pub async fn sample(&self) -> Result<Duration> {
         let began = Instant::now();
         let name = self.create(ONE_LINE).await?;
-        let mut exchanged = self.attach(&name).await?.exchange(PRINT).await;
-        // A stream that was opened while the container began sometimes ends at once, with nothing said on it.
-        while exchanged.as_ref().is_err_and(is_early_end) && began.elapsed() < PATIENCE {
-            exchanged = self.attach(&name).await?.exchange(PRINT).await;
-        }
-        exchanged?;
+        self.first_exchange(&name, PRINT).await?;
         let took = began.elapsed();
         self.remove(&name).await?;
         Ok(took)
@@ -185,9 +193,9 @@ impl PodFloor {
     /// When it does not start within a minute, or has not.
     pub async fn try_own_users(&self) -> Result<()> {
         let name = self.create(ONE_LINE).await?;
-        let tried = async { self.attach(&name).await?.exchange(PRINT_IF_OWN_USERS).await }.await;
+        let tried = self.first_exchange(&name, PRINT_IF_OWN_USERS).await;
         self.remove(&name).await?;
-        tried
+        tried.map(drop)
     }
 
     /// Waits until no Pod but this is left of earlier samples, neither as an object nor on a node, so that the end of
@@ -256,8 +264,7 @@ impl AttachedFloor {
     /// When it does not start.
     pub async fn start(floor: &PodFloor) -> Result<Self> {
         let name = floor.create(MANY_LINES).await?;
-        let mut stream = floor.attach(&name).await?;
-        stream.exchange(PRINT).await?;
+        let stream = floor.first_exchange(&name, PRINT).await?;
         Ok(Self {
             floor: floor.clone(),
             name,
