@@ -274,6 +274,9 @@ async fn an_idle_pod_whose_runner_dies_is_replaced() -> Result<()> {
     .await
 }
 
+/// How long the kubelet may wait before it tries again to make a Pod's sandbox: 10 s and up to half of that.
+const KUBELET_PAUSE: Duration = Duration::from_secs(15);
+
 /// A program that runs on a warm Pod, and an idle Pod beside it, survive `harm`, and the pool goes on.
 async fn goes_on_after(harm: impl AsyncFnOnce(&Cluster) -> Result<bool>) -> Result<()> {
     let (cluster, _alone) = whole_cluster().await?;
@@ -289,8 +292,10 @@ async fn goes_on_after(harm: impl AsyncFnOnce(&Cluster) -> Result<bool>) -> Resu
                 return Ok(());
             }
             let at_once = unique("at-once");
-            let program = program(&at_once).pool(pool.name());
-            let (execution, status) = cluster.apply_and_wait("at-once", &program).await?;
+            let execution = program(&at_once).pool(pool.name());
+            let execution = cluster.apply("at-once", &execution).await?;
+            let bound = within(&execution) + KUBELET_PAUSE;
+            let status = cluster.end_of(&execution.name_any(), bound).await?;
             ran_whole_and_once(&status, &at_once)?;
             witness.saw_it_start_once(&execution).await?;
 
@@ -300,7 +305,7 @@ async fn goes_on_after(harm: impl AsyncFnOnce(&Cluster) -> Result<bool>) -> Resu
 
             pool.is_full().await?;
             let later = unique("later");
-            let program = common::program(&later).pool(pool.name());
+            let program = program(&later).pool(pool.name());
             let (_, status) = cluster.apply_and_wait("later", &program).await?;
             ran_whole_and_once(&status, &later)?;
             ensure!(on_idle_pod(&status), "{status:?}");
