@@ -13,7 +13,7 @@ use super::{Driver, PoolTurn, TELL_POSITION};
 use crate::connection::call;
 use crate::observe::PodView;
 use crate::pod;
-use crate::pool::{Place, Reuse, WarmPod, Wish, keeper};
+use crate::pool::{ComingBack, Place, Reuse, WarmPod, Wish, keeper};
 use crate::session::Event;
 use crate::step::{PodState, Stream, Turn};
 
@@ -186,19 +186,23 @@ impl Driver {
         self.claimed.is_some() && !self.observed.done.taken_over && self.reuse().is_some_and(may)
     }
 
-    /// Waits until the Pod is ready for its user's next program, and hands it on. Whether it did: a Pod that can't
-    /// be made clean ends, and one that was stopped has to go.
-    pub(super) async fn hand_on(&mut self) -> bool {
+    /// Announces its Pod to the pool if it may serve the same user again: a Pod whose program was stopped from
+    /// outside has to go.
+    pub(super) fn comes_back(&self) -> Option<ComingBack> {
         let ran_to_its_end = self
             .transcript
             .result()
             .is_some_and(|result| result.ended != Ended::Terminated);
+        let spec = &self.execution.spec;
+        (ran_to_its_end && self.keeps_pod()).then(|| self.context.pools.comes_back(&spec.pool, &spec.user))
+    }
+
+    /// Waits until the Pod is ready for its user's next program, and hands it on. Whether it did: a Pod that can't
+    /// be made clean ends.
+    pub(super) async fn hand_on(&mut self, _coming_back: ComingBack) -> bool {
         let Some(served) = self.ready.as_ref().map(|ready| ready.served) else {
             return false;
         };
-        if !ran_to_its_end || !self.keeps_pod() {
-            return false;
-        }
         let again = tokio::time::timeout(CLEAN_PATIENCE, async {
             loop {
                 match self.session.as_mut()?.next().await? {

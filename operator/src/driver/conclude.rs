@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::Driver;
 use crate::connection::{CallError, call};
+use crate::pool::ComingBack;
 use crate::pool::report::report;
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
 use crate::step::PodState;
@@ -99,8 +100,11 @@ impl Driver {
     }
 
     /// What no client waits for: the labels of a finished record, and its Pod's end.
-    pub(super) async fn clean_up(mut self, phase: Option<Phase>) {
-        let handed_on = phase.is_some() && self.hand_on().await;
+    pub(super) async fn clean_up(mut self, phase: Option<Phase>, coming_back: Option<ComingBack>) {
+        let handed_on = match coming_back {
+            Some(coming_back) if phase.is_some() => self.hand_on(coming_back).await,
+            _ => false,
+        };
         self.session = None;
         self.context.pools.quiet(CLEAN_UP_PATIENCE).await;
         self.failpoint.hit("before-labels");

@@ -260,9 +260,11 @@ impl Driver {
                 Step::NextAttempt => self.next_attempt().await,
                 Step::Finish(end) => {
                     self.give_back();
+                    // Before anybody can read the result, and send the next program because of it.
+                    let coming_back = self.comes_back();
                     let phase = self.finish(&end).await;
                     self.place = None;
-                    return self.clean_up(phase).await;
+                    return self.clean_up(phase, coming_back).await;
                 }
                 Step::Abandon => {
                     self.give_back();

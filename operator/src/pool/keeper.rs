@@ -154,6 +154,7 @@ fn look(context: &Arc<Context>) -> Duration {
         pool.advance();
         let plan = plan(&seen(pool, quiet_for, now));
         again = again.min(plan.again.unwrap_or(LOOK_EVERY));
+        again = again.min(pool.returning.until_overdue().unwrap_or(LOOK_EVERY));
         carry_out(context, name, pool, plan);
         if is_quiet {
             mark_ready(context, pool);

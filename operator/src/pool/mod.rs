@@ -14,11 +14,12 @@ mod place;
 mod plan;
 mod queue;
 pub mod report;
+mod returning;
 mod state;
 mod status;
 mod used;
 
 pub use idle::WarmPod;
 pub use place::{Place, Refused, Turn};
-pub use state::{Pools, Wish};
+pub use state::{ComingBack, Pools, Wish};
 pub use used::Reuse;

@@ -28,6 +28,16 @@ impl FairQueue {
         own.push_back(uid.to_owned());
     }
 
+    /// Puts an execution back whose turn it was.
+    pub fn push_front(&mut self, user: &str, uid: &str) {
+        self.users.retain(|other| other != user);
+        self.users.push_front(user.to_owned());
+        self.waiting
+            .entry(user.to_owned())
+            .or_default()
+            .push_front(uid.to_owned());
+    }
+
     /// Takes the execution whose turn it is. Its user goes to the end.
     pub fn pop(&mut self) -> Option<String> {
         let user = self.users.pop_front()?;
@@ -99,6 +109,15 @@ mod tests {
             ("b", "b2"),
         ];
         assert_eq!(order(queue(&entries)), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+    }
+
+    #[test]
+    fn whoever_is_put_back_comes_next() {
+        let mut queue = queue(&[("a", "a1"), ("a", "a2"), ("b", "b1")]);
+        assert_eq!(queue.pop().as_deref(), Some("a1"));
+        queue.push_front("a", "a1");
+        queue.push_front("c", "c1");
+        assert_eq!(order(queue), ["c1", "a1", "b1", "a2"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::idle::{IdlePod, WarmPod};
 use super::place::{Place, Refused, Turn};
 use super::plan::{MOST_STARTING, QUIET};
 use super::queue::FairQueue;
+use super::returning::{Promised, Returning};
 use super::status::Told;
 use super::used::{Reuse, UsedPods};
 use crate::driver::Context;
@@ -50,6 +51,8 @@ pub struct Pool {
     pub idle: BTreeMap<String, IdlePod>,
     /// Pods that have served, and wait for the same user.
     pub used: UsedPods,
+    /// Those that are being made clean for that, and who waits for them.
+    pub returning: Returning,
     /// Names of Pods that were idle, and are in somebody's hands: a late event must not make them idle again.
     taken: HashSet<String>,
     /// Requests for idle Pods that have no answer yet.
@@ -83,12 +86,16 @@ struct Holder {
     since: Instant,
 }
 
-struct Waiting {
-    user: String,
-    turn_tx: oneshot::Sender<Turn>,
+/// An execution without a turn yet.
+pub struct Waiting {
+    /// Whose it is.
+    pub user: String,
+    pub turn_tx: oneshot::Sender<Turn>,
     /// How much life a Pod must have left to be of use.
-    life: Duration,
-    warm: bool,
+    pub life: Duration,
+    pub warm: bool,
+    /// It may be promised a Pod that is on its way back.
+    pub patient: bool,
 }
 
 /// What an execution wants of its pool.
@@ -166,6 +173,7 @@ impl Pools {
             turn_tx,
             life: life_for(wish.timeout),
             warm: wish.warm,
+            patient: wish.warm,
         };
         let before = pool.queue.len();
         pool.queue.push(wish.user, wish.uid);
@@ -205,6 +213,7 @@ impl Pools {
         let Some(pool) = pools.get_mut(name) else { return };
         pool.queue.remove(uid);
         pool.waiting.remove(uid);
+        pool.returning.remove(uid);
         if pool.holders.remove(uid).is_some() {
             let now = Instant::now();
             pool.quiet_since = Some(now);
@@ -240,6 +249,18 @@ impl Pools {
         pool.put_back(user, warm);
         pool.advance();
         self.changed.notify_one();
+    }
+
+    /// Notes that a Pod is being made clean for its user's next execution.
+    pub fn comes_back(self: &Arc<Self>, name: &str, user: &str) -> ComingBack {
+        let mut pools = self.lock();
+        pools.entry(name.to_owned()).or_default().returning.begin(user);
+        ComingBack {
+            pools: self.clone(),
+            pool: name.to_owned(),
+            user: user.to_owned(),
+            since: Instant::now(),
+        }
     }
 
     pub(super) fn position(&self, name: &str, uid: &str) -> Option<usize> {
@@ -292,6 +313,29 @@ impl Pools {
     }
 }
 
+/// Held for as long as a Pod is on its way back to its user. Dropping it, after the Pod was put back or has turned out
+/// not to come, ends the wait of whoever hoped for it.
+pub struct ComingBack {
+    pools: Arc<Pools>,
+    pool: String,
+    user: String,
+    since: Instant,
+}
+
+impl Drop for ComingBack {
+    fn drop(&mut self) {
+        let mut pools = self.pools.lock();
+        let Some(pool) = pools.get_mut(&self.pool) else {
+            return;
+        };
+        if let Some(promised) = pool.returning.end(&self.user, self.since.elapsed()) {
+            pool.back_into_the_queue(promised);
+        }
+        pool.advance();
+        self.pools.changed.notify_one();
+    }
+}
+
 /// How much life a Pod must have left for a program with this timeout, and for the report on it.
 fn life_for(timeout: Duration) -> Duration {
     timeout + Duration::from_secs(REPORT_SECONDS.unsigned_abs() + 2)
@@ -312,13 +356,30 @@ impl Holder {
 
 impl Pool {
     /// Takes back what nobody claimed: an idle Pod for everybody, one that has served for its user alone.
-    fn put_back(&mut self, user: &str, warm: WarmPod) {
+    fn put_back(&mut self, user: &str, mut warm: WarmPod) {
         if warm.ready.served > 0 {
+            while warm.is_there()
+                && let Some(promised) = self.returning.take(user, warm.life_left())
+            {
+                match promised.waiting.turn_tx.send(Turn::Warm(Box::new(warm))) {
+                    Err(Turn::Warm(unwanted)) => warm = *unwanted,
+                    _ => return,
+                }
+            }
             self.used.keep(user, warm);
         } else {
             self.taken.remove(&warm.view.name);
             self.idle.insert(warm.view.name.clone(), IdlePod::returned(warm));
         }
+    }
+
+    /// An execution that will not get the Pod that was promised to it: its turn is the next one again.
+    fn back_into_the_queue(&mut self, promised: Promised) {
+        let Promised { uid, mut waiting, .. } = promised;
+        waiting.patient = false;
+        self.holders.remove(&uid);
+        self.queue.push_front(&waiting.user, &uid);
+        self.waiting.insert(uid, waiting);
     }
 
     /// How far its Pods are used again.
@@ -366,6 +427,9 @@ impl Pool {
         if came_up > 0 {
             self.succeeded();
         }
+        for promised in self.returning.overdue() {
+            self.back_into_the_queue(promised);
+        }
         while most.is_none_or(|most| self.holders.len() < most)
             && let Some(uid) = self.queue.first().map(str::to_owned)
         {
@@ -374,7 +438,15 @@ impl Pool {
                 continue;
             };
             let (user, life, wants_warm) = (waiting.user.clone(), waiting.life, waiting.warm);
-            let own = self.used.take(&user, life).filter(|_| wants_warm);
+            let own = wants_warm.then(|| self.used.take(&user, life)).flatten();
+            if own.is_none() && waiting.patient && self.returning.has_one_for(&user) {
+                self.queue.pop();
+                if let Some(waiting) = self.waiting.remove(&uid) {
+                    self.holders.insert(uid.clone(), Holder::begun(false));
+                    self.returning.promise(uid, waiting);
+                }
+                continue;
+            }
             let warm = own.or_else(|| wants_warm.then(|| self.take_ready(life)).flatten());
             let cold = warm.is_none();
             if cold && self.cold_starts() >= MOST_STARTING {
@@ -447,6 +519,7 @@ impl Pool {
     pub fn is_empty(&self) -> bool {
         self.idle.is_empty()
             && self.used.len() == 0
+            && self.returning.is_empty()
             && self.creating == 0
             && self.queue.len() == 0
             && self.holders.is_empty()

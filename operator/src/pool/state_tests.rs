@@ -116,3 +116,30 @@ fn whoever_gives_up_leaves_the_queue() {
     drop(gives_up);
     assert_eq!(waits.position(), Some(0));
 }
+
+#[test]
+fn an_execution_waits_for_the_pod_that_its_user_gets_back_and_for_no_other() {
+    let pools = pool(|_| {});
+    let coming_back = pools.comes_back("p", "a");
+    let mut first = enter(&pools, "a", "a1").expect("room");
+    let mut second = enter(&pools, "a", "a2").expect("room");
+    let mut other = enter(&pools, "b", "b1").expect("room");
+    assert!(!has_turn(&mut first), "a Pod is on its way to it");
+    assert!(has_turn(&mut second), "one Pod is promised to one execution");
+    assert!(has_turn(&mut other), "it is another user's");
+    assert_eq!(first.position(), None);
+    drop(coming_back);
+    assert!(has_turn(&mut first), "the Pod will not come");
+}
+
+#[test]
+fn whoever_waits_for_a_pod_on_its_way_counts_as_under_way() {
+    let pools = pool(|spec| spec.max_concurrent = Some(1));
+    let coming_back = pools.comes_back("p", "a");
+    let promised = enter(&pools, "a", "a1").expect("room");
+    let mut other = enter(&pools, "b", "b1").expect("room in the queue");
+    assert!(!has_turn(&mut other));
+    drop(promised);
+    assert!(has_turn(&mut other));
+    drop(coming_back);
+}
