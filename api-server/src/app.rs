@@ -7,10 +7,11 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::{Authenticator, middleware as auth};
 use crate::backend::Backend;
 use crate::http::error::ApiError;
 use crate::http::{execute, health, log};
@@ -20,6 +21,8 @@ use crate::http::{execute, health, log};
 pub struct App {
     /// What runs the programs.
     pub backend: Arc<dyn Backend>,
+    /// Says who asks.
+    pub auth: Arc<Authenticator>,
     /// Largest request body in bytes.
     pub body_limit: usize,
     /// Cancelled once the server was told to stop.
@@ -27,11 +30,17 @@ pub struct App {
 }
 
 impl App {
-    /// Every path that is served.
+    /// Every path that is served. Whoever serves it has to say where connections come from
+    /// (`into_make_service_with_connect_info`).
     pub fn router(self) -> Router {
-        let execute = get(health::service).post(execute::execute);
+        // Only for whoever is somebody. Health and probes are for everybody: they tell nothing and cost
+        // nothing.
+        let identified = Router::new()
+            .route("/api/execute", post(execute::execute))
+            .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify));
         Router::new()
-            .route("/api/execute", execute)
+            .route("/api/execute", get(health::service))
+            .merge(identified)
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(not_found)

@@ -4,17 +4,22 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener, ListenerExt};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
+use crate::auth::Authenticator;
+use crate::auth::authenticator::{AuthError, ClusterAccess};
+use crate::auth::settings::AuthSettingsError;
 use crate::backend::Backend;
-use crate::backend::kubernetes::{KubernetesBackend, KubernetesError};
+use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
 use crate::settings::{BackendKind, LogFormat, Settings};
+use crate::tls::{self, TlsError, TlsListener};
 
 /// Why the server does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,15 @@ pub enum ServerError {
     /// The same, locally.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The ways to find out who asks make no sense together.
+    #[error(transparent)]
+    AuthSettings(#[from] AuthSettingsError),
+    /// One of them can't be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The certificate is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address is taken, or not ours.
     #[error("failed to listen on {address} (--listen): {source}")]
     Listen {
@@ -63,38 +77,74 @@ pub fn start_log(settings: &Settings) {
 pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone()).map_err(ServerError::Signals)?;
-    let backend: Arc<dyn Backend> = match settings.backend {
-        BackendKind::Kubernetes => Arc::new(KubernetesBackend::start(&settings, stopping.clone()).await?),
-        BackendKind::Local => Arc::new(LocalBackend::start(&settings).await?),
+    let plan = settings.auth.plan(settings.backend)?;
+    let tls = match settings.tls() {
+        Some((certificate, key)) => Some(tls::follow(certificate, key).await?),
+        None => None,
     };
+    let (backend, cluster): (Arc<dyn Backend>, _) = match settings.backend {
+        BackendKind::Kubernetes => {
+            let client = kubernetes::connect().await?;
+            let cluster = ClusterAccess {
+                client: client.clone(),
+                executions_namespace: settings.executions_namespace.clone(),
+                patience: settings.kube_timeout(),
+            };
+            let backend = KubernetesBackend::with_client(client, &settings, stopping.clone());
+            (Arc::new(backend), Some(cluster))
+        }
+        BackendKind::Local => (Arc::new(LocalBackend::start(&settings).await?), None),
+    };
+    let auth = Authenticator::start(plan, cluster).await?;
     let address = settings.listen();
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ServerError::Listen { address, source })?;
     // The port may have been 0; whoever asked for that reads it here.
     let address = listener.local_addr().unwrap_or(address);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App {
         backend,
+        auth: Arc::new(auth),
         body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
         stopping: stopping.clone(),
     };
-    // Answers are written in one piece; waiting for more to send only makes them late.
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true);
-    });
-    let server =
-        axum::serve(listener, app.router()).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    match tls {
+        Some(config) => {
+            let listener = TlsListener::new(listener, config).map_err(ServerError::Serve)?;
+            serve(listener.tap_io(|_| {}), app, &settings).await?;
+        }
+        None => {
+            // Answers are written in one piece; waiting for more to send only makes them late.
+            let listener = listener.tap_io(|connection| {
+                let _ = connection.set_nodelay(true);
+            });
+            serve(listener, app, &settings).await?;
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn serve<L>(listener: L, app: App, settings: &Settings) -> Result<(), ServerError>
+where
+    L: Listener<Addr = SocketAddr>,
+    SocketAddr: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let stopping = app.stopping.clone();
+    let service = app.router().into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(settings.shutdown_grace()).await;
     };
     tokio::select! {
-        served = server.into_future() => served.map_err(ServerError::Serve)?,
-        () = out_of_grace => tracing::warn!("the shutdown grace is over; open requests are dropped"),
+        served = server.into_future() => served.map_err(ServerError::Serve),
+        () = out_of_grace => {
+            tracing::warn!("the shutdown grace is over; open requests are dropped");
+            Ok(())
+        }
     }
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn stop_on_signal(stopping: CancellationToken) -> io::Result<()> {

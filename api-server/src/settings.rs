@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::settings::AuthSettings;
+
 /// Runs untrusted Python for HTTP clients: POST /api/execute.
 ///
 /// Every flag can also be given as the environment variable shown beside it.
@@ -20,6 +22,14 @@ pub struct Settings {
     /// Address to listen on [default: 0.0.0.0:8080, with the local backend 127.0.0.1:8080]
     #[arg(long, env = "CODEEXEC_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+
+    /// A file with the server's certificate and those between it and its authority, PEM; with it, HTTPS is served
+    #[arg(long, env = "CODEEXEC_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// A file with the certificate's private key, PEM
+    #[arg(long, env = "CODEEXEC_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 
     /// Largest request body, in bytes
     #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
@@ -98,6 +108,10 @@ pub struct Settings {
         default_value = "auto"
     )]
     pub cgroup: CgroupUse,
+
+    /// Who asks, and how it is found out.
+    #[command(flatten)]
+    pub auth: AuthSettings,
 }
 
 /// What runs the programs.
@@ -128,7 +142,7 @@ pub enum LogFormat {
 }
 
 impl Settings {
-    /// The address to listen on. Local mode has no authentication, so it is not for the network.
+    /// The address to listen on. Local mode lets everybody in unless told otherwise, so it is not for the network.
     #[must_use]
     pub fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| match self.backend {
@@ -164,6 +178,12 @@ impl Settings {
     pub fn max_concurrent(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.max_concurrent.map_or_else(cores, usize::from)
+    }
+
+    /// The files with certificate and key, where HTTPS is served.
+    #[must_use]
+    pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
+        self.tls_cert.clone().zip(self.tls_key.clone())
     }
 
     /// How long open requests may take after SIGTERM.
@@ -260,6 +280,9 @@ mod tests {
             let error = parse(&[flag, value]).unwrap_err();
             assert!(error.contains(flag), "{flag}: {error}");
         }
+        // Clap names the other one.
+        assert!(parse(&["--tls-cert", "a.pem"]).unwrap_err().contains("--tls-key"));
+        assert!(parse(&["--tls-key", "a.pem"]).unwrap_err().contains("--tls-cert"));
         assert!(parse(&["--no-such-flag"]).unwrap_err().contains("--no-such-flag"));
     }
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::MockConnectInfo;
 use axum::http::Request;
 use clap::Parser;
 use codeexec_api::app::App;
+use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
 use codeexec_api::settings::Settings;
 use serde_json::{Value, json};
@@ -71,10 +73,12 @@ async fn backend(cgroup: &str) -> LocalBackend {
 fn serve(backend: LocalBackend) -> Router {
     let app = App {
         backend: Arc::new(backend),
+        auth: Arc::new(Authenticator::anonymous()),
         body_limit: 2 * 1024 * 1024,
         stopping: Default::default(),
     };
     app.router()
+        .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711))))
 }
 
 async fn router() -> Router {

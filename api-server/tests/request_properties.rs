@@ -5,12 +5,15 @@
 #[path = "../../execution/tests/specs/mod.rs"]
 mod specs;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use codeexec_api::app::App;
+use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Job};
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
@@ -74,6 +77,7 @@ impl Server {
         let backend = Arc::new(Keeping::default());
         let app = App {
             backend: backend.clone(),
+            auth: Arc::new(Authenticator::anonymous()),
             // As it is unless somebody sets another.
             body_limit: 2 * 1024 * 1024,
             stopping: CancellationToken::new(),
@@ -83,7 +87,9 @@ impl Server {
                 .enable_all()
                 .build()
                 .unwrap(),
-            router: app.router(),
+            router: app
+                .router()
+                .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)))),
             backend,
         }
     }
@@ -360,7 +366,7 @@ proptest! {
         // What the API does not let clients choose.
         let plain = CodeExecutionSpec::python("");
         let spec = CodeExecutionSpec {
-            user: plain.user,
+            user: "anonymous:127.0.0.1".to_owned(),
             cancel: plain.cancel,
             ttl_seconds_after_finished: plain.ttl_seconds_after_finished,
             ..spec

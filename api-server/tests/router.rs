@@ -1,12 +1,15 @@
 //! What clients see, whatever the backend: statuses, bodies and headers.
 #![allow(clippy::unwrap_used)] // in a test a panic is a failure told
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use codeexec_api::app::App;
+use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Job};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
@@ -51,11 +54,14 @@ fn server(
     let stopping = CancellationToken::new();
     let app = App {
         backend: backend.clone(),
+        auth: Arc::new(Authenticator::anonymous()),
         body_limit: 1024,
         stopping: stopping.clone(),
     };
     Server {
-        router: app.router(),
+        router: app
+            .router()
+            .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)))),
         backend,
         stopping,
     }
@@ -123,7 +129,7 @@ async fn a_program_is_run_and_answered() {
     assert!(answer.body["executionTime"].is_u64());
     let jobs = server.backend.jobs.lock().unwrap();
     assert_eq!(answer.body["id"], jobs[0].id);
-    assert_eq!(jobs[0].spec.user, "anonymous");
+    assert_eq!(jobs[0].spec.user, "anonymous:127.0.0.1");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::body;
 use super::error::ApiError;
 use super::log::{Arrived, ExecutionId};
 use crate::app::App;
+use crate::auth::Identity;
 use crate::backend::{Job, new_id};
 
 /// How long a client may take to send its body.
@@ -32,10 +33,11 @@ pub async fn execute(
     State(app): State<App>,
     Extension(Arrived(arrived)): Extension<Arrived>,
     Extension(logged): Extension<ExecutionId>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let spec = match request(&app, &headers, body).await {
+    let spec = match request(&app, &identity, &headers, body).await {
         Ok(spec) => spec,
         Err(error) => return error.into_response(),
     };
@@ -55,7 +57,12 @@ pub async fn execute(
     }
 }
 
-async fn request(app: &App, headers: &HeaderMap, body: Body) -> Result<CodeExecutionSpec, ApiError> {
+async fn request(
+    app: &App,
+    identity: &Identity,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<CodeExecutionSpec, ApiError> {
     if !is_json(headers) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -72,7 +79,8 @@ async fn request(app: &App, headers: &HeaderMap, body: Body) -> Result<CodeExecu
             );
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
         })??;
-    let spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let mut spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
+    spec.user.clone_from(&identity.user);
     codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
     Ok(spec)
 }

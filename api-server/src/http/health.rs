@@ -41,7 +41,7 @@ pub async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
             2,
         ));
     }
-    match app.backend.ready() {
+    match app.auth.ready().and_then(|()| app.backend.ready()) {
         Ok(()) => Ok("ok\n"),
         Err(why) => Err(ApiError::unavailable("not_ready", why, 2)),
     }

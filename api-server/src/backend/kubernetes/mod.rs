@@ -67,17 +67,8 @@ pub struct KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    /// Connects as the environment says and starts the watch. A Kubernetes API that does not answer is not an
-    /// error: service begins once it does.
-    ///
-    /// # Errors
-    /// [`KubernetesError`].
-    pub async fn start(settings: &Settings, stopping: CancellationToken) -> Result<Self, KubernetesError> {
-        let client = Client::try_from(config().await?)?;
-        Ok(Self::with_client(client, settings, stopping))
-    }
-
-    /// The same with a given client, which must not retry by itself.
+    /// Starts the watch. A Kubernetes API that does not answer is not an error: service begins once it does. The
+    /// client must not retry by itself.
     #[must_use]
     pub fn with_client(client: Client, settings: &Settings, stopping: CancellationToken) -> Self {
         let replica = settings.replica();
@@ -161,6 +152,14 @@ impl Backend for KubernetesBackend {
             false => Err("the watch of executions is down".to_owned()),
         }
     }
+}
+
+/// A client as the environment says, which does not retry by itself.
+///
+/// # Errors
+/// [`KubernetesError`].
+pub async fn connect() -> Result<Client, KubernetesError> {
+    Ok(Client::try_from(config().await?)?)
 }
 
 /// In a Pod by the address that Kubernetes puts into its environment, because a cluster may have no DNS.

@@ -1,0 +1,181 @@
+//! Puts the ways together: which of them a request is for.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use kube::Client;
+
+use super::api_keys::{ApiKeys, KeySource, KeysError, PREFIX, secret};
+use super::kubernetes::ClusterTokens;
+use super::network::TrustedProxies;
+use super::oidc::{FetchError, Oidc};
+use super::proxy::UserHeader;
+use super::settings::AuthPlan;
+use super::{Identity, Refusal, anonymous, bearer};
+
+/// Why callers can't be identified at all.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The keys can't be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The issuer can't be asked.
+    #[error(transparent)]
+    Oidc(#[from] FetchError),
+    /// A way that needs a cluster, and there is none.
+    #[error("--auth: {0} needs the Kubernetes API")]
+    NoCluster(&'static str),
+}
+
+/// The cluster, for the ways that need one.
+#[derive(Clone)]
+pub struct ClusterAccess {
+    /// Calls its API.
+    pub client: Client,
+    /// Where the CodeExecutions are.
+    pub executions_namespace: String,
+    /// Deadline of each call.
+    pub patience: Duration,
+}
+
+/// Says who asks.
+pub struct Authenticator {
+    api_keys: Option<ApiKeys>,
+    cluster: Option<ClusterTokens>,
+    oidc: Option<Oidc>,
+    proxy: Option<UserHeader>,
+    anonymous: bool,
+    trusted_proxies: TrustedProxies,
+    admins: BTreeSet<String>,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Authenticator")
+            .field("anonymous", &self.anonymous)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// Starts what the plan names.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn start(plan: AuthPlan, cluster: Option<ClusterAccess>) -> Result<Self, AuthError> {
+        let cluster_for = |way| cluster.as_ref().ok_or(AuthError::NoCluster(way));
+        let api_keys = match plan.api_keys {
+            None => None,
+            Some(KeySource::File(path)) => Some(ApiKeys::follow_file(path).await?),
+            Some(KeySource::Secret(name)) => {
+                let cluster = cluster_for("api-keys without --api-keys-file")?;
+                Some(secret::follow(cluster.client.clone(), &name, cluster.patience))
+            }
+        };
+        let tokens = match plan.token_audience {
+            None => None,
+            Some(audience) => {
+                let cluster = cluster_for("kubernetes")?;
+                Some(ClusterTokens::new(
+                    cluster.client.clone(),
+                    &audience,
+                    &cluster.executions_namespace,
+                    cluster.patience,
+                ))
+            }
+        };
+        if plan.anonymous {
+            tracing::info!(
+                "whoever shows no credential may run programs, known by address (--auth anonymous)"
+            );
+        }
+        Ok(Self {
+            api_keys,
+            cluster: tokens,
+            oidc: plan.oidc.map(Oidc::start).transpose()?,
+            proxy: plan.proxy,
+            anonymous: plan.anonymous,
+            trusted_proxies: plan.trusted_proxies,
+            admins: plan.admins,
+        })
+    }
+
+    /// Lets everybody in, known by address: what local mode does unless told otherwise.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            api_keys: None,
+            cluster: None,
+            oidc: None,
+            proxy: None,
+            anonymous: true,
+            trusted_proxies: TrustedProxies::default(),
+            admins: BTreeSet::new(),
+        }
+    }
+
+    /// Who asks, by a request's headers and the address that it came from.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn identify(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Identity, Refusal> {
+        let named = match &self.proxy {
+            Some(proxy) => proxy.identify(peer, headers)?,
+            None => None,
+        };
+        let mut identity = match (bearer::token(headers)?, named) {
+            // Whichever was taken, the other would be ignored without anybody noticing.
+            (Some(_), Some(_)) => {
+                let text = "send either Authorization or the proxy's user header, not both";
+                return Err(Refusal::Malformed(text));
+            }
+            (Some(token), None) => self.of_token(token).await?,
+            (None, Some(identity)) => identity,
+            (None, None) if self.anonymous => {
+                // Not by name: an address is nobody's for good.
+                return Ok(anonymous::identity(self.trusted_proxies.client(peer, headers)));
+            }
+            (None, None) => return Err(Refusal::Missing),
+        };
+        identity.is_admin |= self.admins.contains(&identity.user);
+        Ok(identity)
+    }
+
+    /// Whose token this is. Each form goes to one way only, so that what is not good there is not tried
+    /// elsewhere.
+    async fn of_token(&self, token: &str) -> Result<Identity, Refusal> {
+        if token.starts_with(PREFIX) {
+            let keys = self.api_keys.as_ref();
+            return keys
+                .ok_or(Refusal::Invalid("API keys are not accepted here"))?
+                .identify(token);
+        }
+        match (&self.oidc, &self.cluster) {
+            (Some(oidc), Some(cluster)) => match oidc.claims_to_be_issuer_of(token) {
+                true => oidc.identify(token).await,
+                false => cluster.identify(token).await,
+            },
+            (Some(oidc), None) => oidc.identify(token).await,
+            (None, Some(cluster)) => cluster.identify(token).await,
+            (None, None) if self.api_keys.is_some() => Err(Refusal::Invalid("it is no API key")),
+            (None, None) => Err(Refusal::Invalid(
+                "no credentials are accepted here; leave Authorization out",
+            )),
+        }
+    }
+
+    /// Whether callers can be identified at present; otherwise a sentence that says why not.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub fn ready(&self) -> Result<(), String> {
+        match &self.api_keys {
+            Some(keys) if !keys.are_known() => Err("the API keys were not read yet".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
