@@ -6,6 +6,9 @@ A Deployment. Takes a dict:
   replicas   absent when something else sets them
   env        list of {name, value or valueFrom}; one of extraEnv with the same name replaces it, because
              server-side apply refuses a name that stands twice
+  volumes    list of volumes, and
+  mounts     where they are mounted; both may be absent
+  scheme     of the probes; absent: HTTP
 */}}
 {{- define "codeexec.deployment" -}}
 {{- $root := .root -}}
@@ -14,6 +17,7 @@ A Deployment. Takes a dict:
 {{- $name := printf "%s-%s" (include "codeexec.fullname" $root) $component -}}
 {{- $port := include "codeexec.port" $values.listen -}}
 {{- $selector := include "codeexec.selector" (list $root $component) -}}
+{{- $scheme := hasKey . "scheme" | ternary (dict "scheme" .scheme) dict -}}
 {{- $replaced := list -}}
 {{- range $values.extraEnv -}}{{- $replaced = append $replaced .name -}}{{- end -}}
 {{- $env := list -}}
@@ -86,9 +90,9 @@ spec:
             - name: http
               containerPort: {{ $port }}
           livenessProbe:
-            {{- merge (dict "httpGet" (dict "path" "/healthz" "port" "http")) $values.livenessProbe | toYaml | nindent 12 }}
+            {{- merge (dict "httpGet" (merge (dict "path" "/healthz" "port" "http") $scheme)) $values.livenessProbe | toYaml | nindent 12 }}
           readinessProbe:
-            {{- merge (dict "httpGet" (dict "path" "/readyz" "port" "http")) $values.readinessProbe | toYaml | nindent 12 }}
+            {{- merge (dict "httpGet" (merge (dict "path" "/readyz" "port" "http") $scheme)) $values.readinessProbe | toYaml | nindent 12 }}
           {{- if eq $component "api" }}
           {{- /* The Service goes on sending for a moment after SIGTERM, which closes the listener at once. */}}
           lifecycle:
@@ -100,11 +104,11 @@ spec:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
             {{- include "codeexec.securityContext" (list $root $component) | nindent 12 }}
-          {{- with $values.extraVolumeMounts }}
+          {{- with concat (default list .mounts) $values.extraVolumeMounts }}
           volumeMounts:
             {{- toYaml . | nindent 12 }}
           {{- end }}
-      {{- with $values.extraVolumes }}
+      {{- with concat (default list .volumes) $values.extraVolumes }}
       volumes:
         {{- toYaml . | nindent 8 }}
       {{- end }}

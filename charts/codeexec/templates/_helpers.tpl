@@ -114,6 +114,22 @@ true
 {{- toYaml $context -}}
 {{- end -}}
 
+{{/* The Secret with the hashes of API keys. */}}
+{{- define "codeexec.apiKeysSecret" -}}
+{{- default (printf "%s-api-keys" (include "codeexec.fullname" .)) .Values.api.apiKeys.secret -}}
+{{- end -}}
+
+{{/* "true" where the chart makes that Secret, and a first key. */}}
+{{- define "codeexec.generatesApiKey" -}}
+{{- if and (has "api-keys" .Values.api.auth) .Values.api.apiKeys.generate (not .Values.api.apiKeys.secret) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- define "codeexec.initialApiKeySecret" -}}
+{{- printf "%s-initial-api-key" (include "codeexec.fullname" .) -}}
+{{- end -}}
+
 {{- define "codeexec.leaseName" -}}
 {{- default (printf "%s-operator" (include "codeexec.fullname" .)) .Values.operator.leaseName -}}
 {{- end -}}
