@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::{CodeExecution, CodeExecutionStatus, ExecutorPool, ExecutorPoolSpec, LABEL_EXECUTION};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ pub struct Cluster {
     client: Client,
     http: reqwest::Client,
     url: String,
+    /// The first API key, which the chart made.
+    key: Option<String>,
     /// The chart's release; its objects are named after it.
     pub release: String,
     /// The namespace of operator and API server.
@@ -69,12 +71,16 @@ impl Cluster {
                 .timeout(Duration::from_secs(150))
                 .build()?,
             url: setting("E2E_URL", ""),
+            key: env::var("E2E_API_KEY").ok(),
             release: setting("E2E_RELEASE", "codeexec"),
             namespace: setting("E2E_NAMESPACE", "codeexec"),
             executions_namespace: setting("E2E_EXECUTIONS_NAMESPACE", "codeexec-executions"),
         };
         if cluster.url.is_empty() {
             cluster.url = cluster.service_url().await?;
+        }
+        if cluster.key.is_none() {
+            cluster.key = cluster.first_key().await?;
         }
         Ok(cluster)
     }
@@ -93,6 +99,18 @@ impl Cluster {
             .context("a Service without ports")?
             .port;
         Ok(format!("http://{address}:{port}"))
+    }
+
+    /// The key that the chart made, unless somebody has read and deleted it.
+    async fn first_key(&self) -> Result<Option<String>> {
+        let secrets: Api<Secret> = self.beside_control();
+        let secret = secrets
+            .get_opt(&format!("{}-initial-api-key", self.release))
+            .await?;
+        let key = secret
+            .and_then(|secret| secret.data)
+            .and_then(|mut data| data.remove("key"));
+        Ok(key.map(|key| String::from_utf8(key.0)).transpose()?)
     }
 
     /// Where the project's API answers.
@@ -142,11 +160,30 @@ impl Cluster {
     /// # Errors
     /// When no answer came.
     pub async fn post_bytes(&self, bytes: Vec<u8>, content_type: &str) -> Result<Answer> {
-        let request = self
+        let mut request = self
             .http
             .post(format!("{}/api/execute", self.url))
             .header("content-type", content_type)
             .body(bytes);
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        read(request.send().await?).await
+    }
+
+    /// Sends a program with these headers and no credential of its own.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub async fn post_with(&self, headers: &[(&str, &str)], program: &Program) -> Result<Answer> {
+        let mut request = self
+            .http
+            .post(format!("{}/api/execute", self.url))
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(program.body().to_string());
         read(request.send().await?).await
     }
 

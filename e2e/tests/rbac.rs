@@ -115,6 +115,24 @@ async fn the_account_of_executor_pods_may_do_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_api_server_may_read_the_hashes_of_keys_and_no_other_secret() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let account = account_of(&cluster, "api").await?;
+    let whom = format!("--as={account}");
+    for (secret, expected) in [
+        (format!("secrets/{}-api-keys", cluster.release), "yes"),
+        (format!("secrets/{}-initial-api-key", cluster.release), "no"),
+        ("secrets".to_owned(), "no"),
+    ] {
+        let arguments = ["auth", "can-i", "get", &secret, "-n", &cluster.namespace, &whom];
+        // It exits with 1 where the answer is no.
+        let answer = codeexec_e2e::tools::run("kubectl", &arguments, "").await?;
+        assert_eq!(answer.stdout.trim(), expected, "{secret}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn nobody_of_the_project_may_read_secrets_of_the_executions() -> Result<()> {
     let cluster = Cluster::connect().await?;
     for component in ["operator", "api"] {
