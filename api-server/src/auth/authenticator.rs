@@ -179,3 +179,117 @@ impl Authenticator {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::extract::State;
+    use axum::http::{StatusCode, header};
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::auth::Via;
+    use crate::settings::Settings;
+
+    const ISSUER: &str = "http://127.0.0.1:1";
+
+    /// A cluster that knows every token, as web's, and counts how often it was asked.
+    fn cluster(asked: &Arc<AtomicUsize>) -> ClusterAccess {
+        async fn token(
+            State(asked): State<Arc<AtomicUsize>>,
+            Json(mut review): Json<Value>,
+        ) -> (StatusCode, Json<Value>) {
+            asked.fetch_add(1, Ordering::SeqCst);
+            review["status"] =
+                json!({"authenticated": true, "audiences": ["codeexec"], "user": {"username": "web"}});
+            (StatusCode::CREATED, Json(review))
+        }
+        async fn access(Json(mut review): Json<Value>) -> (StatusCode, Json<Value>) {
+            let verb = &review["spec"]["resourceAttributes"]["verb"];
+            review["status"] = json!({"allowed": verb == "create"});
+            (StatusCode::CREATED, Json(review))
+        }
+        let accesses = "/apis/authorization.k8s.io/v1/namespaces/executions/localsubjectaccessreviews";
+        let router = Router::new()
+            .route("/apis/authentication.k8s.io/v1/tokenreviews", post(token))
+            .route(accesses, post(access))
+            .with_state(asked.clone());
+        ClusterAccess {
+            client: Client::new(router, "codeexec"),
+            executions_namespace: "executions".to_owned(),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    async fn authenticator(flags: &[&str], asked: &Arc<AtomicUsize>) -> Authenticator {
+        let settings = Settings::parse_from([&["codeexec-api"], flags].concat());
+        let plan = settings.auth.plan(settings.backend).unwrap();
+        Authenticator::start(plan, Some(cluster(asked))).await.unwrap()
+    }
+
+    async fn identify(authenticator: &Authenticator, token: &str) -> Result<Identity, Refusal> {
+        let value = format!("Bearer {token}").parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+        authenticator
+            .identify("203.0.113.9".parse().unwrap(), &headers)
+            .await
+    }
+
+    fn jwt(issuer: &str) -> String {
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = part(json!({"alg": "ES256", "kid": "k1"}));
+        format!(
+            "{header}.{}.c2lnbmF0dXJl",
+            part(json!({"iss": issuer, "aud": "codeexec"}))
+        )
+    }
+
+    #[tokio::test]
+    async fn each_token_is_shown_to_whom_it_belongs_and_to_nobody_else() {
+        let asked = Arc::default();
+        let flags = [
+            "--auth",
+            "kubernetes,oidc",
+            "--oidc-issuer",
+            ISSUER,
+            "--oidc-audience",
+            "codeexec",
+        ];
+        let both = authenticator(&flags, &asked).await;
+        // The issuer is away; the cluster, which would take it, never sees it.
+        assert_eq!(identify(&both, &jwt(ISSUER)).await, Err(Refusal::Unavailable));
+        assert!(matches!(
+            identify(&both, "cex_key").await,
+            Err(Refusal::Invalid(_))
+        ));
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        for token in [&jwt("https://kubernetes.default.svc"), "opaque"] {
+            assert_eq!(
+                identify(&both, token).await,
+                Ok(Identity::new("web", Via::Kubernetes))
+            );
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn administrators_can_be_named_whatever_they_came_by() {
+        let asked = Arc::default();
+        for (admins, is_admin) in [("web,oidc:alice", true), ("webmaster", false)] {
+            let flags = ["--auth", "kubernetes", "--admins", admins];
+            let authenticator = authenticator(&flags, &asked).await;
+            assert_eq!(
+                identify(&authenticator, "opaque").await.unwrap().is_admin,
+                is_admin
+            );
+        }
+    }
+}

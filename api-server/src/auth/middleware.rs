@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, Request, State};
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -34,8 +35,11 @@ pub async fn identify(
             next.run(request).await
         }
         Err(refusal) => {
-            // It may take as long as the client likes; then there is no answer to see either.
-            let _ = timeout(DRAIN_PATIENCE, drain(request.into_body())).await;
+            // One that waits for our word before it sends anything has not sent anything.
+            if !request.headers().contains_key(header::EXPECT) {
+                // However long it takes: then there is no answer to see either.
+                let _ = timeout(DRAIN_PATIENCE, drain(request.into_body())).await;
+            }
             refusal.into_response()
         }
     }

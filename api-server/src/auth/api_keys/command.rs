@@ -24,6 +24,15 @@ pub struct NewKey {
     /// Executions at once, in place of the server's default; 0 for no limit
     #[arg(long, value_name = "NUMBER")]
     pub concurrent: Option<u32>,
+    /// The Secret that holds the hashes, for the command that stores this one
+    #[arg(
+        long,
+        env = "CODEEXEC_API_KEYS_SECRET",
+        value_name = "NAME",
+        default_value = "codeexec-api-keys"
+    )]
+    pub api_keys_secret: String,
+
     /// Lets them read what others ran
     #[arg(long)]
     pub admin: bool,
@@ -77,7 +86,8 @@ impl NewKey {
         writeln!(notes, "  {name}: {entry}\n")?;
         writeln!(
             notes,
-            "  kubectl -n codeexec patch secret codeexec-api-keys -p '{patch}'\n"
+            "  kubectl -n codeexec patch secret {} -p '{patch}'\n",
+            self.api_keys_secret
         )?;
         notes.flush()?;
         writeln!(output, "{key}")?;
