@@ -13,13 +13,19 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::backend::Backend;
 use crate::http::error::ApiError;
-use crate::http::{execute, health, log};
+use crate::http::{execute, health, log, measure, usage};
+use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct App {
     /// What runs the programs.
     pub backend: Arc<dyn Backend>,
+    /// What users have run.
+    pub usage: Arc<Usage>,
+    /// What `/metrics` tells.
+    pub metrics: Arc<Metrics>,
     /// Largest request body in bytes.
     pub body_limit: usize,
     /// Cancelled once the server was told to stop.
@@ -32,12 +38,14 @@ impl App {
         let execute = get(health::service).post(execute::execute);
         Router::new()
             .route("/api/execute", execute)
+            .route("/api/usage", get(usage::usage))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             // Inside of the log, so that a panic is logged as the 500 that it becomes.
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(self.metrics.clone(), measure::requests))
             .layer(middleware::from_fn(log::requests))
             .with_state(self)
     }

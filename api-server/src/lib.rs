@@ -13,5 +13,7 @@
 pub mod app;
 pub mod backend;
 pub mod http;
+pub mod metrics;
 pub mod server;
 pub mod settings;
+pub mod usage;

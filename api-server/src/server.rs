@@ -12,9 +12,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::backend::Backend;
-use crate::backend::kubernetes::{KubernetesBackend, KubernetesError};
+use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
+use crate::metrics::{self, Metrics};
 use crate::settings::{BackendKind, LogFormat, Settings};
+use crate::usage::{Records, Source, Usage};
 
 /// Why the server does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +28,10 @@ pub enum ServerError {
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The address is taken, or not ours.
-    #[error("failed to listen on {address} (--listen): {source}")]
+    #[error("failed to listen on {address} ({flag}): {source}")]
     Listen {
+        /// The setting that asks for it.
+        flag: &'static str,
         /// As asked for.
         address: SocketAddr,
         /// What the kernel says.
@@ -63,19 +67,34 @@ pub fn start_log(settings: &Settings) {
 pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone()).map_err(ServerError::Signals)?;
-    let backend: Arc<dyn Backend> = match settings.backend {
-        BackendKind::Kubernetes => Arc::new(KubernetesBackend::start(&settings, stopping.clone()).await?),
-        BackendKind::Local => Arc::new(LocalBackend::start(&settings).await?),
+    let metrics = Arc::new(Metrics::new(settings.backend == BackendKind::Local));
+    let (backend, source): (Arc<dyn Backend>, Source) = match settings.backend {
+        BackendKind::Kubernetes => {
+            let backend = KubernetesBackend::start(&settings, stopping.clone()).await?;
+            (Arc::new(backend), records(&settings).await?)
+        }
+        BackendKind::Local => {
+            let backend = LocalBackend::start(&settings, metrics.clone()).await?;
+            let source = Source::Ledger(backend.ledger());
+            (Arc::new(backend), source)
+        }
     };
+    serve_metrics(&settings, metrics.clone()).await?;
     let address = settings.listen();
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|source| ServerError::Listen { address, source })?;
+        .map_err(|source| ServerError::Listen {
+            flag: "--listen",
+            address,
+            source,
+        })?;
     // The port may have been 0; whoever asked for that reads it here.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App {
         backend,
+        usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
+        metrics,
         body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
         stopping: stopping.clone(),
     };
@@ -94,6 +113,36 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
         () = out_of_grace => tracing::warn!("the shutdown grace is over; open requests are dropped"),
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// The finished records, read over a connection of its own: a long list must not hold up what somebody waits for.
+async fn records(settings: &Settings) -> Result<Source, KubernetesError> {
+    let client = kube::Client::try_from(kubernetes::config().await?)?;
+    Ok(Source::Records(Records::new(
+        client,
+        &settings.executions_namespace,
+    )))
+}
+
+async fn serve_metrics(settings: &Settings, metrics: Arc<Metrics>) -> Result<(), ServerError> {
+    let Some(address) = settings.metrics_listen() else {
+        return Ok(());
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen {
+            flag: "--metrics-listen",
+            address,
+            source,
+        })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "metrics at /metrics");
+    tokio::spawn(async move {
+        if let Err(error) = metrics::serve(listener, metrics).await {
+            tracing::error!(%error, "failed to serve metrics");
+        }
+    });
     Ok(())
 }
 

@@ -19,7 +19,9 @@ use axum::http::Request;
 use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
+use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
+use codeexec_api::usage::{Source, Usage};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
@@ -64,13 +66,16 @@ async fn backend(cgroup: &str) -> LocalBackend {
         "--cgroup",
         cgroup,
     ]);
-    let backend = LocalBackend::start(&settings).await;
+    let backend = LocalBackend::start(&settings, Arc::new(Metrics::new(true))).await;
     backend.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn serve(backend: LocalBackend) -> Router {
+    let usage = Usage::new(Source::Ledger(backend.ledger()), 0.0);
     let app = App {
         backend: Arc::new(backend),
+        usage: Arc::new(usage),
+        metrics: Arc::new(Metrics::new(true)),
         body_limit: 2 * 1024 * 1024,
         stopping: Default::default(),
     };

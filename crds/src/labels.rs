@@ -9,6 +9,8 @@ pub const LABEL_REPLICA: &str = "codeexec.dev/replica";
 pub const LABEL_PHASE: &str = "codeexec.dev/phase";
 /// Annotation of a finished CodeExecution: when its record goes, RFC 3339.
 pub const ANNOTATION_EXPIRES_AT: &str = "codeexec.dev/expires-at";
+/// Annotation of a finished CodeExecution: its [`Summary`](crate::Summary) in JSON.
+pub const ANNOTATION_SUMMARY: &str = "codeexec.dev/summary";
 /// Annotation of a CodeExecution that the API server made: when it did, RFC 3339 with milliseconds. Kubernetes
 /// records a creation to the second.
 pub const ANNOTATION_RECEIVED_AT: &str = "codeexec.dev/received-at";

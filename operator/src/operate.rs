@@ -53,6 +53,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     });
     let lead = async {
         election.acquire().await;
+        context.metrics.leads();
         let work = async {
             keeper::adopt(&context).await;
             tokio::join!(

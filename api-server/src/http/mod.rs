@@ -6,3 +6,5 @@ pub mod error;
 pub mod execute;
 pub mod health;
 pub mod log;
+pub mod measure;
+pub mod usage;

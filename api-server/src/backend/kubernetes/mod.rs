@@ -164,7 +164,10 @@ impl Backend for KubernetesBackend {
 }
 
 /// In a Pod by the address that Kubernetes puts into its environment, because a cluster may have no DNS.
-async fn config() -> Result<Config, KubernetesError> {
+///
+/// # Errors
+/// Where there is neither that nor a kubeconfig.
+pub async fn config() -> Result<Config, KubernetesError> {
     let mut config = match Config::incluster_env() {
         Ok(config) => config,
         Err(in_cluster) => Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
