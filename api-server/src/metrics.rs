@@ -113,3 +113,38 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<(
     let text = || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) };
     axum::serve(listener, Router::new().route("/metrics", get(text))).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The operator's have a test beside it.
+    #[test]
+    fn what_dashboard_and_alerts_ask_for_is_told() {
+        let metrics = Metrics::new(false);
+        metrics.answered("POST", "/api/execute", 200, 0.1);
+        metrics.error("unavailable");
+        let text = metrics.text();
+        let monitoring = include_str!("../../charts/codeexec/files/dashboard.json").to_owned()
+            + include_str!("../../charts/codeexec/templates/monitoring/prometheusrule.yaml");
+        let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let asked: std::collections::BTreeSet<&str> = monitoring
+            .split(|character| !word(character))
+            .filter(|name| name.starts_with("codeexec_api_"))
+            .collect();
+        assert!(asked.len() >= 4, "{asked:?}");
+        for name in asked {
+            let told = |line: &str| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(text.lines().any(told), "{name} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn local_mode_counts_executions_and_a_cluster_s_server_leaves_that_to_the_operator() {
+        assert!(Metrics::new(true).text().contains("codeexec_cost_total 0"));
+        assert!(!Metrics::new(false).text().contains("codeexec_cost_total"));
+    }
+}

@@ -119,10 +119,8 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
 /// The finished records, read over a connection of its own: a long list must not hold up what somebody waits for.
 async fn records(settings: &Settings) -> Result<Source, KubernetesError> {
     let client = kube::Client::try_from(kubernetes::config().await?)?;
-    Ok(Source::Records(Records::new(
-        client,
-        &settings.executions_namespace,
-    )))
+    let records = Records::new(client, &settings.executions_namespace);
+    Ok(Source::Records(Box::new(records)))
 }
 
 async fn serve_metrics(settings: &Settings, metrics: Arc<Metrics>) -> Result<(), ServerError> {

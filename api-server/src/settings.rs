@@ -304,7 +304,7 @@ mod tests {
             ("--backend", "docker"),
             ("--listen", "8080"),
             ("--metrics-listen", "8082"),
-            ("--free-vcpu-seconds", "-1"),
+            ("--free-vcpu-seconds", "many"),
             ("--vcpu-second-price", "cheap"),
             ("--body-limit-bytes", "0"),
             ("--shutdown-grace-seconds", "soon"),

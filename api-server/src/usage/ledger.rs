@@ -40,7 +40,7 @@ impl Ledger {
 
     pub(super) fn tell(&self, tally: &mut Tally) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().cloned().for_each(|ended| tally.add(ended));
+        all.iter().for_each(|ended| tally.add(ended));
     }
 }
 

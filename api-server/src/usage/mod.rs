@@ -42,7 +42,7 @@ pub enum UsageError {
 #[derive(Debug)]
 pub enum Source {
     /// In the cluster.
-    Records(Records),
+    Records(Box<Records>),
     /// In this process.
     Ledger(Arc<Ledger>),
 }

@@ -47,7 +47,7 @@ impl Records {
             page.items
                 .iter()
                 .filter_map(|record| ended(record.meta()))
-                .for_each(|ended| tally.add(ended));
+                .for_each(|ended| tally.add(&ended));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
                 None => return Ok(()),

@@ -70,7 +70,10 @@ impl Fake {
         let path = "/apis/codeexec.dev/v1alpha1/namespaces/executions/codeexecutions";
         let router = Router::new().route(path, get(list)).with_state(self.clone());
         let client = Client::new(router, "executions");
-        Usage::new(Source::Records(Records::new(client, "executions")), 1000.0)
+        Usage::new(
+            Source::Records(Box::new(Records::new(client, "executions"))),
+            1000.0,
+        )
     }
 }
 

@@ -125,14 +125,14 @@ impl Tally {
     }
 
     /// Adds an execution, if it is of the period and of the user.
-    pub fn add(&mut self, ended: Ended) {
+    pub fn add(&mut self, ended: &Ended) {
         if self.user.as_ref().is_some_and(|user| *user != ended.user) {
             return;
         }
         self.since = Some(self.since.map_or(ended.at, |since| since.min(ended.at)));
         if self.period.contains(ended.at) {
-            self.months.entry(month(ended.at)).or_default().add(&ended);
-            self.users.entry(ended.user.clone()).or_default().add(&ended);
+            self.months.entry(month(ended.at)).or_default().add(ended);
+            self.users.entry(ended.user.clone()).or_default().add(ended);
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
             ended("alice", "2026-01-02T00:00:00Z", Phase::Succeeded, 100.0),
             ended("carol", "2025-12-31T23:59:59Z", Phase::Cancelled, 100.0),
         ] {
-            tally.add(execution);
+            tally.add(&execution);
         }
         let report = tally.report(0.0);
         let users: Vec<_> = report
@@ -261,15 +261,25 @@ mod tests {
     #[test]
     fn each_month_has_its_own_free_tier() {
         let mut tally = Tally::new(period("2026-01-01T00:00:00Z", "2026-04-01T00:00:00Z"), None);
-        tally.add(ended(
+        tally.add(&ended(
             "alice",
             "2026-01-31T23:59:59Z",
             Phase::Succeeded,
             150_000.0,
         ));
-        tally.add(ended("bob", "2026-02-01T00:00:00Z", Phase::Succeeded, 60_000.0));
-        tally.add(ended("alice", "2026-02-28T00:00:00Z", Phase::Succeeded, 60_000.0));
-        tally.add(ended("alice", "2026-03-01T00:00:00Z", Phase::Succeeded, 99_999.0));
+        tally.add(&ended("bob", "2026-02-01T00:00:00Z", Phase::Succeeded, 60_000.0));
+        tally.add(&ended(
+            "alice",
+            "2026-02-28T00:00:00Z",
+            Phase::Succeeded,
+            60_000.0,
+        ));
+        tally.add(&ended(
+            "alice",
+            "2026-03-01T00:00:00Z",
+            Phase::Succeeded,
+            99_999.0,
+        ));
         let billable = tally.report(100_000.0).billable.expect("a report on all");
         assert!(close(billable.vcpu_seconds, 70_000.0), "{billable:?}");
         assert!(close(billable.cost, 70_000.0 * PRICE), "{billable:?}");
@@ -281,8 +291,8 @@ mod tests {
             period("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
             Some("bob"),
         );
-        tally.add(ended("bob", "2026-01-01T10:00:00Z", Phase::Succeeded, 1.0));
-        tally.add(ended("alice", "2026-01-01T09:00:00Z", Phase::Succeeded, 1.0));
+        tally.add(&ended("bob", "2026-01-01T10:00:00Z", Phase::Succeeded, 1.0));
+        tally.add(&ended("alice", "2026-01-01T09:00:00Z", Phase::Succeeded, 1.0));
         let report = tally.report(100_000.0);
         assert_eq!((report.users.len(), report.total.executions), (1, 1));
         assert_eq!(report.billable, None);
@@ -298,7 +308,7 @@ mod tests {
             let mut tally = Tally::new(period("2026-01-01T00:00:00Z", "2026-04-01T00:00:00Z"), None);
             for (month, vcpu_seconds) in runs {
                 let when = format!("2026-0{}-15T00:00:00Z", month + 1);
-                tally.add(ended("alice", &when, Phase::Succeeded, vcpu_seconds));
+                tally.add(&ended("alice", &when, Phase::Succeeded, vcpu_seconds));
             }
             let report = tally.report(100_000.0);
             let billable = report.billable.expect("a report on all");

@@ -195,4 +195,36 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }
+
+    /// The API server's have a test beside it.
+    #[test]
+    fn what_dashboard_and_alerts_ask_for_is_told() {
+        let metrics = Metrics::default();
+        metrics.executions.ended(
+            false,
+            &CodeExecutionStatus {
+                timings: Some(codeexec_crds::Timings::default()),
+                ..CodeExecutionStatus::default()
+            },
+        );
+        metrics.isolation("default", &Isolation::default());
+        metrics.pool("default", 1, &ExecutorPoolStatus::default());
+        metrics.storage.cut("ends", "writes");
+        let text = metrics.text();
+        let monitoring = include_str!("../../../charts/codeexec/files/dashboard.json").to_owned()
+            + include_str!("../../../charts/codeexec/templates/monitoring/prometheusrule.yaml");
+        let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let asked: std::collections::BTreeSet<&str> = monitoring
+            .split(|character| !word(character))
+            .filter(|name| name.starts_with("codeexec_") && !name.starts_with("codeexec_api_"))
+            .collect();
+        assert!(asked.len() > 10, "{asked:?}");
+        for name in asked {
+            let told = |line: &str| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(text.lines().any(told), "{name} is not in\n{text}");
+        }
+    }
 }

@@ -65,7 +65,8 @@ impl Storage {
     /// Shows what is kept.
     pub fn kept(&self, kept: &Kept) {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.records.set(i64::try_from(kept.len()).unwrap_or(i64::MAX));
+        self.records
+            .set(i64::try_from(kept.records()).unwrap_or(i64::MAX));
         self.record_bytes.set(bytes(kept.record_bytes()));
         self.output_bytes.set(bytes(kept.output_bytes()));
     }

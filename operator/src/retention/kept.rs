@@ -142,7 +142,7 @@ impl Kept {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn records(&self) -> usize {
         self.by_name.len()
     }
 

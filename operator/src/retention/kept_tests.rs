@@ -146,7 +146,7 @@ fn the_oldest_outputs_are_cut_first_and_no_more_than_need_be() {
     assert_eq!(cut, ["a", "b"]);
     assert_eq!(kept.output_bytes(), 500_000 - 1024);
     assert_eq!(kept.record_bytes(), 4 * (1024 + 10));
-    assert_eq!(kept.len(), 4);
+    assert_eq!(kept.records(), 4);
 }
 
 #[test]
@@ -194,7 +194,7 @@ proptest! {
             }
             let output: u64 = model.values().map(|stored| stored.stdout.saturating_sub(1024)).sum();
             let all: u64 = model.values().map(|stored| stored.total()).sum();
-            prop_assert_eq!((kept.len(), kept.output_bytes()), (model.len(), output));
+            prop_assert_eq!((kept.records(), kept.output_bytes()), (model.len(), output));
             prop_assert_eq!(kept.record_bytes(), all - output);
             let bounds = Bounds { output_bytes: 0, ..NO_BOUNDS };
             prop_assert_eq!(kept.next_to_cut(&bounds).is_some(), output > 0);
