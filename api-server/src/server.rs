@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::serve::ListenerExt;
+use codeexec_trace::{TraceError, Tracing};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::app::App;
 use crate::backend::Backend;
 use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
+use crate::http::trace::traced;
 use crate::metrics::{self, Metrics};
 use crate::settings::{BackendKind, LogFormat, Settings};
 use crate::usage::{Records, Source, Usage};
@@ -37,6 +39,9 @@ pub enum ServerError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Traces can't be set up.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Signals can't be received.
     #[error("failed to wait for signals: {0}")]
     Signals(io::Error),
@@ -102,8 +107,12 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    let server =
-        axum::serve(listener, app.router()).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let tracing = Tracing::start(&settings.trace, "codeexec-api")?;
+    let router = match tracing.clone() {
+        Some(tracing) => traced(app.router(), tracing),
+        None => app.router(),
+    };
+    let server = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(settings.shutdown_grace()).await;
@@ -111,6 +120,9 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     tokio::select! {
         served = server.into_future() => served.map_err(ServerError::Serve)?,
         () = out_of_grace => tracing::warn!("the shutdown grace is over; open requests are dropped"),
+    }
+    if let Some(tracing) = tracing {
+        tracing.stop().await;
     }
     tracing::info!("stopped");
     Ok(())

@@ -35,6 +35,10 @@ pub struct Settings {
           default_value = "0.00003417", value_parser = not_negative)]
     pub vcpu_second_price: f64,
 
+    /// Traces of requests.
+    #[command(flatten)]
+    pub trace: codeexec_trace::TraceSettings,
+
     /// Largest request body, in bytes
     #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
           value_parser = clap::value_parser!(u64).range(1024..=67_108_864))]
@@ -304,6 +308,8 @@ mod tests {
             ("--backend", "docker"),
             ("--listen", "8080"),
             ("--metrics-listen", "8082"),
+            ("--otlp-endpoint", "https://collector"),
+            ("--trace-ratio", "2"),
             ("--free-vcpu-seconds", "many"),
             ("--vcpu-second-price", "cheap"),
             ("--body-limit-bytes", "0"),

@@ -518,3 +518,24 @@ async fn a_client_that_hangs_up_while_its_sandbox_comes_up_leaves_nothing_behind
         wait_until("nobody is left behind", || orphans().is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_is_in_the_report_on_usage_with_its_cost() {
+    let router = router().await;
+    let ran = run(&router, "import time; time.sleep(0.2)").await;
+    let vcpu_seconds = ran["usage"]["vcpuSeconds"].as_f64().unwrap();
+    assert!(vcpu_seconds >= 0.2, "{ran}");
+    assert!(
+        (ran["usage"]["cost"].as_f64().unwrap() - vcpu_seconds * 0.000_034_17).abs() < 1e-12,
+        "{ran}"
+    );
+    // Ended a moment ago: the period until now is over by then.
+    let request = Request::get("/api/usage?to=2100-01-01")
+        .body(Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let report: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(report["total"]["executions"], 1, "{report}");
+    assert_eq!(report["total"]["cost"], ran["usage"]["cost"]);
+}

@@ -127,6 +127,10 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", default_value_t = 0.000_034_17, value_parser = price)]
     pub vcpu_second_price: f64,
 
+    /// Traces of executions.
+    #[command(flatten)]
+    pub trace: codeexec_trace::TraceSettings,
+
     /// Address of the health endpoints.
     #[arg(long, env = "CODEEXEC_LISTEN", default_value = "0.0.0.0:8081")]
     pub listen: SocketAddr,
@@ -283,6 +287,8 @@ mod tests {
             ("--max-record-bytes", "0"),
             ("--write-budget-bytes", "512Mi"),
             ("--write-budget-minutes", "0"),
+            ("--otlp-endpoint", "https://collector"),
+            ("--trace-ratio", "2"),
         ] {
             assert!(refusal(flag, value).contains(flag), "{flag}");
         }

@@ -7,4 +7,5 @@ pub mod execute;
 pub mod health;
 pub mod log;
 pub mod measure;
+pub mod trace;
 pub mod usage;

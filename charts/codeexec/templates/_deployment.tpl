@@ -257,6 +257,12 @@ spec:
           port: {{ $port }}
         {{- end }}
         {{- end }}
+    {{- if and (ne $component "verify") $root.Values.monitoring.traces.endpoint }}
+    # Traces.
+    - ports:
+        - protocol: TCP
+          port: {{ regexFind "^http://[^/]+" $root.Values.monitoring.traces.endpoint | include "codeexec.port" }}
+    {{- end }}
     {{- with $policy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codeexec_crds::{CodeExecutionStatus, Phase, Reason, StoredBytes};
+use codeexec_crds::{ANNOTATION_TRACEPARENT, CodeExecutionStatus, Phase, Reason, StoredBytes};
 use codeexec_execution::isolation::word;
 use codeexec_execution::outcome::{End, status};
 use codeexec_execution::user_hash;
@@ -78,6 +78,11 @@ impl Driver {
             .metrics
             .executions
             .ended(self.claimed.is_some(), status);
+        if let Some(tracing) = &self.context.tracing {
+            let annotations = self.execution.metadata.annotations.as_ref();
+            let parent = annotations.and_then(|all| all.get(ANNOTATION_TRACEPARENT));
+            tracing.execution(parent.map(String::as_str), &self.name, status);
+        }
         self.summary = Some(summary(&self.execution.spec.user, status, stored));
         self.failure = status.reason.zip(status.error.take());
         self.isolation_seen = status.isolation.take();

@@ -16,6 +16,7 @@ use codeexec_execution::isolation::{Verdict, out_of_reach, verdict};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{Ended, Ready, Request};
+use codeexec_trace::Tracing;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -80,12 +81,14 @@ pub struct Context {
     pub etcd: EtcdBudget,
     /// Tells of failures in Events.
     pub failures: Failures,
+    /// Traces executions, where that is wanted.
+    pub tracing: Option<Tracing>,
 }
 
 impl Context {
     /// A context for the executions' namespace of the settings.
     #[must_use]
-    pub fn new(settings: Settings, clients: &Clients, holder: String) -> Self {
+    pub fn new(settings: Settings, clients: &Clients, holder: String, tracing: Option<Tracing>) -> Self {
         let namespace = &settings.executions_namespace;
         Self {
             executions: Api::namespaced(clients.main.clone(), namespace),
@@ -102,6 +105,7 @@ impl Context {
             metrics: Metrics::default(),
             etcd: EtcdBudget::new(settings.write_budget_bytes, settings.write_budget_window()),
             failures: Failures::new(clients.main.clone(), &settings.identity),
+            tracing,
             holder,
             settings,
         }
@@ -457,6 +461,8 @@ impl Driver {
         self.observed.done.delivered = true;
         self.clock.asked = Some(Instant::now());
         self.clock.sent.get_or_insert_with(Instant::now);
+        // Reckoned while the program runs, rather than when its result is waited for.
+        self.count_creation();
     }
 
     async fn next_attempt(&mut self) {

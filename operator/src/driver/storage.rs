@@ -32,7 +32,7 @@ impl Driver {
     }
 
     /// Counts its creation, which somebody else wrote. A new leader counts what it finds when it begins.
-    fn count_creation(&mut self) {
+    pub(super) fn count_creation(&mut self) {
         if !std::mem::replace(&mut self.counted.creation, true) {
             let bytes = self.object_bytes();
             self.context.etcd.spend(Timestamp::now(), bytes);
