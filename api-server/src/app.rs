@@ -14,7 +14,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::auth::{Authenticator, middleware as auth};
 use crate::backend::Backend;
 use crate::http::error::ApiError;
-use crate::http::{execute, health, log};
+use crate::http::{execute, health, log, measure, usage};
+use crate::metrics::Metrics;
+use crate::usage::Usage;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -23,6 +25,10 @@ pub struct App {
     pub backend: Arc<dyn Backend>,
     /// Says who asks.
     pub auth: Arc<Authenticator>,
+    /// What users have run.
+    pub usage: Arc<Usage>,
+    /// What `/metrics` tells.
+    pub metrics: Arc<Metrics>,
     /// Largest request body in bytes.
     pub body_limit: usize,
     /// Cancelled once the server was told to stop.
@@ -37,6 +43,7 @@ impl App {
         // nothing.
         let identified = Router::new()
             .route("/api/execute", post(execute::execute))
+            .route("/api/usage", get(usage::usage))
             .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify));
         Router::new()
             .route("/api/execute", get(health::service))
@@ -47,6 +54,7 @@ impl App {
             .method_not_allowed_fallback(method_not_allowed)
             // Inside of the log, so that a panic is logged as the 500 that it becomes.
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(self.metrics.clone(), measure::requests))
             .layer(middleware::from_fn(log::requests))
             .with_state(self)
     }

@@ -17,6 +17,8 @@ pub mod auth;
 pub mod backend;
 pub mod files;
 pub mod http;
+pub mod metrics;
 pub mod server;
 pub mod settings;
 pub mod tls;
+pub mod usage;

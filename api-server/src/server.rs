@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener, ListenerExt};
+use codeexec_trace::{TraceError, Tracing};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,11 @@ use crate::auth::settings::AuthSettingsError;
 use crate::backend::Backend;
 use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
+use crate::http::trace::traced;
+use crate::metrics::{self, Metrics};
 use crate::settings::{BackendKind, LogFormat, Settings};
 use crate::tls::{self, TlsError, TlsListener};
+use crate::usage::{Records, Source, Usage};
 
 /// Why the server does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +44,18 @@ pub enum ServerError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address is taken, or not ours.
-    #[error("failed to listen on {address} (--listen): {source}")]
+    #[error("failed to listen on {address} ({flag}): {source}")]
     Listen {
+        /// The setting that asks for it.
+        flag: &'static str,
         /// As asked for.
         address: SocketAddr,
         /// What the kernel says.
         source: io::Error,
     },
+    /// Traces can't be set up.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// Signals can't be received.
     #[error("failed to wait for signals: {0}")]
     Signals(io::Error),
@@ -82,7 +91,8 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
         Some((certificate, key)) => Some(tls::follow(certificate, key).await?),
         None => None,
     };
-    let (backend, cluster): (Arc<dyn Backend>, _) = match settings.backend {
+    let metrics = Arc::new(Metrics::new(settings.backend == BackendKind::Local));
+    let (backend, source, cluster): (Arc<dyn Backend>, Source, _) = match settings.backend {
         BackendKind::Kubernetes => {
             let client = kubernetes::connect().await?;
             let cluster = ClusterAccess {
@@ -91,21 +101,32 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
                 patience: settings.kube_timeout(),
             };
             let backend = KubernetesBackend::with_client(client, &settings, stopping.clone());
-            (Arc::new(backend), Some(cluster))
+            (Arc::new(backend), records(&settings).await?, Some(cluster))
         }
-        BackendKind::Local => (Arc::new(LocalBackend::start(&settings).await?), None),
+        BackendKind::Local => {
+            let backend = LocalBackend::start(&settings, metrics.clone()).await?;
+            let source = Source::Ledger(backend.ledger());
+            (Arc::new(backend), source, None)
+        }
     };
     let auth = Authenticator::start(plan, cluster).await?;
+    serve_metrics(&settings, metrics.clone()).await?;
     let address = settings.listen();
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|source| ServerError::Listen { address, source })?;
+        .map_err(|source| ServerError::Listen {
+            flag: "--listen",
+            address,
+            source,
+        })?;
     // The port may have been 0; whoever asked for that reads it here.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App {
         backend,
         auth: Arc::new(auth),
+        usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
+        metrics,
         body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
         stopping: stopping.clone(),
     };
@@ -132,19 +153,56 @@ where
     SocketAddr: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let stopping = app.stopping.clone();
-    let service = app.router().into_make_service_with_connect_info::<SocketAddr>();
+    let tracing = Tracing::start(&settings.trace, "codeexec-api")?;
+    let router = match tracing.clone() {
+        Some(tracing) => traced(app.router(), tracing),
+        None => app.router(),
+    };
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(settings.shutdown_grace()).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = server.into_future() => served.map_err(ServerError::Serve),
         () = out_of_grace => {
             tracing::warn!("the shutdown grace is over; open requests are dropped");
             Ok(())
         }
+    };
+    if let Some(tracing) = tracing {
+        tracing.stop().await;
     }
+    served
+}
+
+/// The finished records, read over a connection of its own: a long list must not hold up what somebody waits for.
+async fn records(settings: &Settings) -> Result<Source, KubernetesError> {
+    let client = kube::Client::try_from(kubernetes::config().await?)?;
+    let records = Records::new(client, &settings.executions_namespace);
+    Ok(Source::Records(Box::new(records)))
+}
+
+async fn serve_metrics(settings: &Settings, metrics: Arc<Metrics>) -> Result<(), ServerError> {
+    let Some(address) = settings.metrics_listen() else {
+        return Ok(());
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen {
+            flag: "--metrics-listen",
+            address,
+            source,
+        })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "metrics at /metrics");
+    tokio::spawn(async move {
+        if let Err(error) = metrics::serve(listener, metrics).await {
+            tracing::error!(%error, "failed to serve metrics");
+        }
+    });
+    Ok(())
 }
 
 fn stop_on_signal(stopping: CancellationToken) -> io::Result<()> {

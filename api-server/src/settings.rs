@@ -30,6 +30,23 @@ pub struct Settings {
     /// A file with the certificate's private key, PEM
     #[arg(long, env = "CODEEXEC_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Address of /metrics, or off [default: 0.0.0.0:8082, with the local backend off]
+    #[arg(long, env = "CODEEXEC_METRICS_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_or_off)]
+    pub metrics_listen: Option<AddressOrOff>,
+
+    /// vCPU-seconds of each calendar month that GET /api/usage bills nothing for
+    #[arg(long, env = "CODEEXEC_FREE_VCPU_SECONDS", value_name = "SECONDS", default_value = "100000",
+          value_parser = not_negative)]
+    pub free_vcpu_seconds: f64,
+
+    /// Price of a vCPU-second, for the cost in each answer; a program is reckoned to have one vCPU
+    #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", value_name = "PRICE", help_heading = "Local backend",
+          default_value = "0.00003417", value_parser = not_negative)]
+    pub vcpu_second_price: f64,
+
+    /// Traces of requests.
+    #[command(flatten)]
+    pub trace: codeexec_trace::TraceSettings,
 
     /// Largest request body, in bytes
     #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
@@ -132,6 +149,15 @@ pub enum CgroupUse {
     Off,
 }
 
+/// Where to listen, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressOrOff {
+    /// There.
+    Address(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -149,6 +175,16 @@ impl Settings {
             BackendKind::Kubernetes => SocketAddr::from(([0, 0, 0, 0], 8080)),
             BackendKind::Local => SocketAddr::from(([127, 0, 0, 1], 8080)),
         })
+    }
+
+    /// Where `/metrics` is served: apart from what clients can reach.
+    #[must_use]
+    pub fn metrics_listen(&self) -> Option<SocketAddr> {
+        match (self.metrics_listen, self.backend) {
+            (Some(AddressOrOff::Address(address)), _) => Some(address),
+            (None, BackendKind::Kubernetes) => Some(SocketAddr::from(([0, 0, 0, 0], 8082))),
+            (Some(AddressOrOff::Off), _) | (None, BackendKind::Local) => None,
+        }
     }
 
     /// How log lines look.
@@ -205,6 +241,23 @@ impl Settings {
     }
 }
 
+fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
+    match text {
+        "off" => Ok(AddressOrOff::Off),
+        _ => text
+            .parse()
+            .map(AddressOrOff::Address)
+            .map_err(|_| "it is neither an address with a port nor off".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("it must be a number that is not negative".to_owned()),
+    }
+}
+
 fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {
         Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
@@ -254,7 +307,16 @@ mod tests {
         let local = parse(&["--backend", "local"]).unwrap();
         assert!(local.listen().ip().is_loopback());
         assert_eq!(local.log_format(), LogFormat::Text);
+        assert_eq!(local.metrics_listen(), None);
         let kubernetes = parse(&[]).unwrap();
+        assert_eq!(
+            kubernetes.metrics_listen().map(|address| address.port()),
+            Some(8082)
+        );
+        assert_eq!(
+            parse(&["--metrics-listen", "off"]).unwrap().metrics_listen(),
+            None
+        );
         assert!(kubernetes.listen().ip().is_unspecified());
         assert_eq!(kubernetes.log_format(), LogFormat::Json);
     }
@@ -264,6 +326,11 @@ mod tests {
         for (flag, value) in [
             ("--backend", "docker"),
             ("--listen", "8080"),
+            ("--metrics-listen", "8082"),
+            ("--otlp-endpoint", "https://collector"),
+            ("--trace-ratio", "2"),
+            ("--free-vcpu-seconds", "many"),
+            ("--vcpu-second-price", "cheap"),
             ("--body-limit-bytes", "0"),
             ("--shutdown-grace-seconds", "soon"),
             ("--queue-timeout-seconds", "0"),

@@ -14,7 +14,9 @@ use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
 use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
+use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -78,6 +80,8 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
     let app = App {
         backend: users.clone(),
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
+        usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
+        metrics: Arc::new(Metrics::new(false)),
         body_limit: 1024,
         stopping: CancellationToken::new(),
     };

@@ -21,7 +21,9 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
+use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
+use codeexec_api::usage::{Source, Usage};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
@@ -66,14 +68,17 @@ async fn backend(cgroup: &str) -> LocalBackend {
         "--cgroup",
         cgroup,
     ]);
-    let backend = LocalBackend::start(&settings).await;
+    let backend = LocalBackend::start(&settings, Arc::new(Metrics::new(true))).await;
     backend.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn serve(backend: LocalBackend) -> Router {
+    let usage = Usage::new(Source::Ledger(backend.ledger()), 0.0);
     let app = App {
         backend: Arc::new(backend),
         auth: Arc::new(Authenticator::anonymous()),
+        usage: Arc::new(usage),
+        metrics: Arc::new(Metrics::new(true)),
         body_limit: 2 * 1024 * 1024,
         stopping: Default::default(),
     };
@@ -516,4 +521,25 @@ async fn a_client_that_hangs_up_while_its_sandbox_comes_up_leaves_nothing_behind
         }
         wait_until("nobody is left behind", || orphans().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_is_in_the_report_on_usage_with_its_cost() {
+    let router = router().await;
+    let ran = run(&router, "import time; time.sleep(0.2)").await;
+    let vcpu_seconds = ran["usage"]["vcpuSeconds"].as_f64().unwrap();
+    assert!(vcpu_seconds >= 0.2, "{ran}");
+    assert!(
+        (ran["usage"]["cost"].as_f64().unwrap() - vcpu_seconds * 0.000_034_17).abs() < 1e-12,
+        "{ran}"
+    );
+    // Ended a moment ago: the period until now is over by then.
+    let request = Request::get("/api/usage?to=2100-01-01")
+        .body(Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let report: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(report["total"]["executions"], 1, "{report}");
+    assert_eq!(report["total"]["cost"], ran["usage"]["cost"]);
 }

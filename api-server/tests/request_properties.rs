@@ -15,6 +15,8 @@ use axum::http::{Request, header};
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::metrics::Metrics;
+use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
 use futures::FutureExt;
@@ -78,6 +80,8 @@ impl Server {
         let app = App {
             backend: backend.clone(),
             auth: Arc::new(Authenticator::anonymous()),
+            usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
+            metrics: Arc::new(Metrics::new(false)),
             // As it is unless somebody sets another.
             body_limit: 2 * 1024 * 1024,
             stopping: CancellationToken::new(),

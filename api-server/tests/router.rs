@@ -8,9 +8,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
+use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::metrics::Metrics;
+use codeexec_api::settings::Settings;
+use codeexec_api::usage::{Ledger, Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -39,10 +43,20 @@ impl Backend for Scripted {
 struct Server {
     router: Router,
     backend: Arc<Scripted>,
+    ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
 }
 
 fn server(
+    answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
+    ready: Result<(), String>,
+) -> Server {
+    server_for(Authenticator::anonymous(), answer, ready)
+}
+
+fn server_for(
+    auth: Authenticator,
     answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
     ready: Result<(), String>,
 ) -> Server {
@@ -52,9 +66,12 @@ fn server(
         ready,
     });
     let stopping = CancellationToken::new();
+    let (ledger, metrics) = (Arc::new(Ledger::default()), Arc::new(Metrics::new(false)));
     let app = App {
         backend: backend.clone(),
-        auth: Arc::new(Authenticator::anonymous()),
+        auth: Arc::new(auth),
+        usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
+        metrics: metrics.clone(),
         body_limit: 1024,
         stopping: stopping.clone(),
     };
@@ -63,6 +80,8 @@ fn server(
             .router()
             .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)))),
         backend,
+        ledger,
+        metrics,
         stopping,
     }
 }
@@ -316,4 +335,88 @@ async fn readiness_follows_the_backend_and_ends_with_the_shutdown() {
         (503, &json!("the watch is down"))
     );
     assert_eq!(down.send(probe("/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_status_and_error() {
+    let server = good();
+    server.post(HELLO).await;
+    server.post("{").await;
+    for path in ["/no/such/path", "/nor/this"] {
+        server.send(request("BREW", path, "text/plain", "")).await;
+    }
+    let text = server.metrics.text();
+    for line in [
+        "codeexec_api_requests_total{method=\"POST\",path=\"/api/execute\",status=\"200\"} 1",
+        "codeexec_api_requests_total{method=\"POST\",path=\"/api/execute\",status=\"400\"} 1",
+        "codeexec_api_requests_total{method=\"other\",path=\"other\",status=\"404\"} 2",
+        "codeexec_api_request_duration_seconds_count{method=\"POST\",path=\"/api/execute\"} 2",
+        "codeexec_api_errors_total{code=\"invalid_request\"} 1",
+        "codeexec_api_errors_total{code=\"not_found\"} 2",
+        "codeexec_api_requests_in_flight 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_public_port_serves_no_metrics() {
+    let answer = good().send(request("GET", "/metrics", "text/plain", "")).await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
+async fn usage_is_told_to_its_user_and_to_administrators() {
+    let flags = "codeexec-api --backend local --auth proxy --trusted-proxies 127.0.0.1 --admins root";
+    let settings = Settings::parse_from(flags.split(' '));
+    let plan = settings.auth.plan(settings.backend).unwrap();
+    let auth = Authenticator::start(plan, None).await.unwrap();
+    let server = server_for(auth, || Ok(CodeExecutionStatus::default()), Ok(()));
+    let ran = CodeExecutionStatus {
+        phase: Some(Phase::Succeeded),
+        usage: Some(codeexec_crds::Usage {
+            vcpu_seconds: 2.0,
+            cost: 0.5,
+            ..Default::default()
+        }),
+        ..CodeExecutionStatus::default()
+    };
+    server.ledger.note("alice", &ran);
+    server.ledger.note("bob", &ran);
+    let ask = |query: &str, user: &str| {
+        let path = format!("/api/usage?to=2100-01-01{query}");
+        let mut request = request("GET", &path, "text/plain", "");
+        let name = settings.auth.proxy_user_header.clone();
+        request.headers_mut().insert(name, user.parse().unwrap());
+        server.send(request)
+    };
+    let own = ask("", "alice").await;
+    assert_eq!(own.status, 200);
+    assert_eq!(own.body["total"]["executions"], 1);
+    assert_eq!(
+        own.body["users"][0],
+        json!({"user": "alice", "executions": 1, "succeeded": 1, "failed": 0,
+        "timedOut": 0, "cancelled": 0, "vcpuSeconds": 2.0, "cost": 0.5})
+    );
+    assert_eq!(ask("&user=bob", "alice").await.status, 403);
+    let all = ask("", "root").await;
+    assert_eq!(all.body["total"]["executions"], 2);
+    assert_eq!(
+        all.body["billable"],
+        json!({"freeVcpuSecondsPerMonth": 100_000.0, "vcpuSeconds": 0.0, "cost": 0.0})
+    );
+    assert_eq!(ask("&user=bob", "root").await.body["users"][0]["user"], "bob");
+    for (query, field) in [
+        ("&from=soon", "from"),
+        ("&from=2101-01-01", "from"),
+        ("&whose=bob", "whose"),
+    ] {
+        let refused = ask(query, "alice").await;
+        assert_eq!(refused.status, 400, "{query}");
+        assert!(
+            refused.body["error"].as_str().unwrap().contains(field),
+            "{}",
+            refused.body
+        );
+    }
 }

@@ -9,9 +9,13 @@ pub const LABEL_REPLICA: &str = "codeexec.dev/replica";
 pub const LABEL_PHASE: &str = "codeexec.dev/phase";
 /// Annotation of a finished CodeExecution: when its record goes, RFC 3339.
 pub const ANNOTATION_EXPIRES_AT: &str = "codeexec.dev/expires-at";
+/// Annotation of a finished CodeExecution: its [`Summary`](crate::Summary) in JSON.
+pub const ANNOTATION_SUMMARY: &str = "codeexec.dev/summary";
 /// Annotation of a CodeExecution that the API server made: when it did, RFC 3339 with milliseconds. Kubernetes
 /// records a creation to the second.
 pub const ANNOTATION_RECEIVED_AT: &str = "codeexec.dev/received-at";
+/// Annotation of a CodeExecution that was asked for in a trace: the W3C `traceparent` of its request.
+pub const ANNOTATION_TRACEPARENT: &str = "codeexec.dev/traceparent";
 /// Label of an executor Pod: the uid of the one execution it serves.
 pub const LABEL_EXECUTION: &str = "codeexec.dev/execution";
 /// Label of an executor Pod: the ExecutorPool it was made from.

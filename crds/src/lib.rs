@@ -16,6 +16,7 @@ mod generate;
 mod labels;
 mod pool;
 mod status;
+mod summary;
 
 pub use execution::{CodeExecution, CodeExecutionSpec, EnvVar, InputFile, Language};
 pub use generate::{CrdFile, crd_files};
@@ -25,6 +26,7 @@ pub use status::{
     CodeExecutionStatus, Isolation, NetworkIsolation, OutputBytes, Phase, Reachability, Reason, ResultFile,
     Timings, Truncated, Usage,
 };
+pub use summary::{StoredBytes, Summary};
 
 /// Bounds of a CodeExecution, the same in the schema, in the API server's checks and in the operator's.
 pub mod bounds {

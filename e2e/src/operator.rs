@@ -1,6 +1,7 @@
 //! The operator's processes: who leads, how one is hurt, how all are well again.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use kube::{Api, ResourceExt};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::PATIENCE;
+use crate::tools::{helm, kubectl};
 use crate::{Cluster, wait_until};
 
 /// Name of the Lease that the leading operator holds.
@@ -59,6 +61,50 @@ pub async fn leader_other_than(cluster: &Cluster, identity: &str, bound: Duratio
 /// When the Kubernetes API does not answer.
 pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
     component_pods(cluster, "operator").await
+}
+
+/// What the leader tells in its metrics.
+///
+/// # Errors
+/// When nobody leads, or the leader does not answer.
+pub async fn metrics(cluster: &Cluster) -> Result<String> {
+    let leader = leader(cluster).await?;
+    let pods = pods(cluster).await?;
+    let pod = pods
+        .iter()
+        .find(|pod| leader.starts_with(&pod.name_any()))
+        .context("the leader's Pod")?;
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics",
+        cluster.namespace,
+        pod.name_any()
+    );
+    kubectl(&["get", "--raw", &path]).await
+}
+
+/// Sets values of the chart, each `name=JSON`, and waits until an operator that has them leads.
+///
+/// # Errors
+/// When Helm refuses, or none does.
+pub async fn set_values(cluster: &Cluster, values: &[String]) -> Result<()> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/codeexec");
+    let chart = chart.to_string_lossy();
+    let upgrade = ["upgrade", &cluster.release, &chart, "-n", &cluster.namespace];
+    let mut arguments = [&upgrade[..], &["--reuse-values", "--wait"]].concat();
+    for value in values {
+        arguments.extend(["--set-json", value]);
+    }
+    helm(&arguments).await?;
+    is_at_full_strength(cluster, "operator").await?;
+    wait_until("one of the new Pods leads", PATIENCE, async || {
+        let leader = leader(cluster).await.unwrap_or_default();
+        let pods = pods(cluster).await?;
+        Ok(pods
+            .iter()
+            .any(|pod| leader.starts_with(&pod.name_any()) && pod.metadata.deletion_timestamp.is_none())
+            .then_some(()))
+    })
+    .await
 }
 
 /// The Pods of one component of the release, `operator` or `api`.

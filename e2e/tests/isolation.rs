@@ -2,13 +2,12 @@
 //!
 //! The chart's values change in between, so nothing else runs beside these tests.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::{ExecutorPool, ExecutorPoolSpec, Isolation, Phase, Reachability, Reason};
 use codeexec_e2e::cluster::PATIENCE;
-use codeexec_e2e::tools::{self, helm, kubectl};
+use codeexec_e2e::tools::{self, kubectl};
 use codeexec_e2e::{Cluster, Program, operator, unique, wait_until};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
@@ -24,30 +23,7 @@ const SETTLED: &str = "import time\ntime.sleep(1.5)";
 
 /// Sets `isolation.require` and waits until the operator works by it.
 async fn require(cluster: &Cluster, layers: &[&str]) -> Result<()> {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/codeexec");
-    let value = format!("isolation.require={}", json!(layers));
-    helm(&[
-        "upgrade",
-        &cluster.release,
-        &chart.to_string_lossy(),
-        "-n",
-        &cluster.namespace,
-        "--reuse-values",
-        "--set-json",
-        &value,
-        "--wait",
-    ])
-    .await?;
-    operator::is_at_full_strength(cluster, "operator").await?;
-    wait_until("one of the new Pods leads", PATIENCE, async || {
-        let leader = operator::leader(cluster).await.unwrap_or_default();
-        let pods = operator::pods(cluster).await?;
-        Ok(pods
-            .iter()
-            .any(|pod| leader.starts_with(&pod.name_any()) && pod.metadata.deletion_timestamp.is_none())
-            .then_some(()))
-    })
-    .await
+    operator::set_values(cluster, &[format!("isolation.require={}", json!(layers))]).await
 }
 
 async fn isolation_of(cluster: &Cluster, program: &Program) -> Result<Isolation> {
@@ -99,7 +75,7 @@ async fn the_pool_and_the_metrics_say_it_too() -> Result<()> {
     assert_eq!(isolated.status, "True", "{isolated:?}");
     assert!(isolated.message.contains("in force: seccomp"), "{isolated:?}");
 
-    let metrics = metrics_of_leader(&cluster).await?;
+    let metrics = operator::metrics(&cluster).await?;
     for line in [
         "codeexec_isolation_layer{pool=\"default\",layer=\"seccomp\"} 1",
         "codeexec_executions_total{phase=\"Succeeded\",reason=\"Completed\"} ",
@@ -107,21 +83,6 @@ async fn the_pool_and_the_metrics_say_it_too() -> Result<()> {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     Ok(())
-}
-
-async fn metrics_of_leader(cluster: &Cluster) -> Result<String> {
-    let leader = operator::leader(cluster).await?;
-    let pods = operator::pods(cluster).await?;
-    let pod = pods
-        .iter()
-        .find(|pod| leader.starts_with(&pod.name_any()))
-        .context("the leader's Pod")?;
-    let path = format!(
-        "/api/v1/namespaces/{}/pods/{}:8081/proxy/metrics",
-        cluster.namespace,
-        pod.name_any()
-    );
-    kubectl(&["get", "--raw", &path]).await
 }
 
 #[tokio::test]

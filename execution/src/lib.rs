@@ -9,6 +9,7 @@
 
 pub mod budget;
 pub mod isolation;
+pub mod metrics;
 pub mod outcome;
 mod request;
 mod validate;

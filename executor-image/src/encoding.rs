@@ -22,6 +22,19 @@ pub fn encoded_prefix(text: &str, limit: usize) -> &str {
     text
 }
 
+/// The longest suffix of `text`, cut between characters, that encodes to at most `limit` bytes.
+#[must_use]
+pub fn encoded_suffix(text: &str, limit: usize) -> &str {
+    let mut used = 0;
+    for (at, character) in text.char_indices().rev() {
+        used += encoded_char_len(character);
+        if used > limit {
+            return &text[at + character.len_utf8()..];
+        }
+    }
+    text
+}
+
 fn encoded_char_len(character: char) -> usize {
     match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -47,5 +60,14 @@ mod tests {
         assert_eq!(encoded_prefix("ab<c", 8), "ab<");
         assert_eq!(encoded_prefix("€€", 5), "€");
         assert_eq!(encoded_prefix("abc", 100), "abc");
+    }
+
+    #[test]
+    fn a_suffix_begins_between_characters_and_within_the_limit() {
+        assert_eq!(encoded_suffix("c<ba", 7), "ba");
+        assert_eq!(encoded_suffix("c<ba", 8), "<ba");
+        assert_eq!(encoded_suffix("€€", 5), "€");
+        assert_eq!(encoded_suffix("abc", 100), "abc");
+        assert_eq!(encoded_suffix("abc", 0), "");
     }
 }

@@ -17,7 +17,9 @@
 pub mod connection;
 pub mod dispatcher;
 pub mod driver;
+pub mod etcd;
 pub mod failpoints;
+pub mod failures;
 pub mod health;
 pub mod images;
 pub mod lease;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeexec_trace::Tracing;
 use kube::Api;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -34,7 +35,13 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         "starting"
     );
 
-    let context = Arc::new(Context::new(settings.clone(), &clients, holder.clone()));
+    let tracing = Tracing::start(&settings.trace, "codeexec-operator")?;
+    let context = Arc::new(Context::new(
+        settings.clone(),
+        &clients,
+        holder.clone(),
+        tracing.clone(),
+    ));
     let health = Health::default();
     let probes = tokio::spawn(health.clone().serve(settings.listen, context.clone()));
     let leases = Api::namespaced(clients.main.clone(), &settings.executions_namespace);
@@ -53,6 +60,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     });
     let lead = async {
         election.acquire().await;
+        context.metrics.leads();
         let work = async {
             keeper::adopt(&context).await;
             tokio::join!(
@@ -75,5 +83,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     }
     info!("stopping");
     election.release().await;
+    if let Some(tracing) = tracing {
+        tracing.stop().await;
+    }
     Ok(())
 }

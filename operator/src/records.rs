@@ -1,8 +1,10 @@
 //! Reads and writes of CodeExecutions: every write guarded, the result made to fit.
 
 use codeexec_crds::{
-    ANNOTATION_EXPIRES_AT, CodeExecution, CodeExecutionStatus, LABEL_PHASE, LABEL_USER, Phase, Truncated,
+    ANNOTATION_EXPIRES_AT, ANNOTATION_SUMMARY, CodeExecution, CodeExecutionStatus, LABEL_PHASE, LABEL_USER,
+    Phase, Summary, Truncated,
 };
+use codeexec_execution::user_hash;
 use codeexec_runner::encoding::{encoded_len, encoded_prefix};
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use kube::Api;
@@ -99,7 +101,7 @@ pub fn cut(status: &mut CodeExecutionStatus) -> bool {
     output_cut || stderr_cut
 }
 
-/// Writes what a status patch can't: the labels that finished records are found by, and when theirs goes.
+/// Writes what a status patch can't: the labels that finished records are found by, when theirs goes, and its summary.
 ///
 /// # Errors
 /// When the Kubernetes API refuses or can't be reached; an object that is gone is no error.
@@ -107,13 +109,30 @@ pub async fn label_finished(
     api: &Api<CodeExecution>,
     name: &str,
     phase: Phase,
-    user_hash: &str,
     ttl_seconds: i64,
+    summary: &Summary,
 ) -> Result<(), CallError> {
-    let patch = json!({"metadata": {
-        "labels": {LABEL_PHASE: phase.as_str(), LABEL_USER: user_hash},
-        "annotations": {ANNOTATION_EXPIRES_AT: format!("{:.0}", expiry(Timestamp::now(), ttl_seconds))},
-    }});
+    let metadata = json!({
+        "labels": {LABEL_PHASE: phase.as_str(), LABEL_USER: user_hash(&summary.user)},
+        "annotations": {
+            ANNOTATION_EXPIRES_AT: format!("{:.0}", expiry(Timestamp::now(), ttl_seconds)),
+            ANNOTATION_SUMMARY: summary.to_annotation(),
+        },
+    });
+    patch_metadata(api, name, &metadata).await
+}
+
+/// Writes the summary of a finished record anew.
+///
+/// # Errors
+/// When the Kubernetes API refuses or can't be reached; an object that is gone is no error.
+pub async fn annotate(api: &Api<CodeExecution>, name: &str, summary: &Summary) -> Result<(), CallError> {
+    let annotations = json!({"annotations": {ANNOTATION_SUMMARY: summary.to_annotation()}});
+    patch_metadata(api, name, &annotations).await
+}
+
+async fn patch_metadata(api: &Api<CodeExecution>, name: &str, metadata: &Value) -> Result<(), CallError> {
+    let patch = json!({"metadata": metadata});
     match call(api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

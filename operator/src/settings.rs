@@ -107,9 +107,29 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_MAX_FINISHED", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_finished: u32,
 
+    /// Bytes of outputs that finished records keep beyond their first KiB; the oldest are cut first.
+    #[arg(long, env = "CODEEXEC_MAX_OUTPUT_BYTES", default_value_t = 256 << 20)]
+    pub max_output_bytes: u64,
+
+    /// Bytes that finished records take without those outputs, specs included; the oldest records go first.
+    #[arg(long, env = "CODEEXEC_MAX_RECORD_BYTES", default_value_t = 384 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
+    pub max_record_bytes: u64,
+
+    /// Bytes that may be written to etcd before outputs are cut to their first and last 64 KiB.
+    #[arg(long, env = "CODEEXEC_WRITE_BUDGET_BYTES", default_value_t = 512 << 20, value_parser = clap::value_parser!(u64).range(8 << 20..=1 << 40))]
+    pub write_budget_bytes: u64,
+
+    /// Minutes in which a budget that was used up is whole again: how long etcd may keep what was overwritten.
+    #[arg(long, env = "CODEEXEC_WRITE_BUDGET_MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=120))]
+    pub write_budget_minutes: u32,
+
     /// Price of a vCPU-second, for the cost in each status.
     #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", default_value_t = 0.000_034_17, value_parser = price)]
     pub vcpu_second_price: f64,
+
+    /// Traces of executions.
+    #[command(flatten)]
+    pub trace: codeexec_trace::TraceSettings,
 
     /// Address of the health endpoints.
     #[arg(long, env = "CODEEXEC_LISTEN", default_value = "0.0.0.0:8081")]
@@ -142,6 +162,12 @@ impl Settings {
             probe_dns: self.probe_dns.or_else(own),
             ..self
         }
+    }
+
+    /// The time in which the write budget fills up.
+    #[must_use]
+    pub fn write_budget_window(&self) -> Duration {
+        Duration::from_secs(u64::from(self.write_budget_minutes) * 60)
     }
 
     /// How long an execution may wait for a Pod.
@@ -255,6 +281,16 @@ mod tests {
             error.contains("--isolation-require") && error.contains("selinux"),
             "{error}"
         );
-        assert!(refusal("--vcpu-second-price", "-1").contains("--vcpu-second-price"));
+        for (flag, value) in [
+            ("--vcpu-second-price", "-1"),
+            ("--max-output-bytes", "-1"),
+            ("--max-record-bytes", "0"),
+            ("--write-budget-bytes", "512Mi"),
+            ("--write-budget-minutes", "0"),
+            ("--otlp-endpoint", "https://collector"),
+            ("--trace-ratio", "2"),
+        ] {
+            assert!(refusal(flag, value).contains(flag), "{flag}");
+        }
     }
 }

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use codeexec_crds::Reason;
 use serde::Serialize;
 
+use super::measure::ErrorCode;
+
 /// An answer that tells what went wrong, for people (`error`) and for programs (`code`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -79,6 +81,7 @@ impl IntoResponse for ApiError {
             reason: self.reason,
         };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(ErrorCode(self.code));
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()

@@ -38,7 +38,7 @@ impl Caller {
 }
 
 /// What nginx made the usual number for a client that did not wait for the answer.
-const CLIENT_CLOSED: u16 = 499;
+pub const CLIENT_CLOSED: u16 = 499;
 
 /// Longest path that is logged whole.
 const MAX_PATH: usize = 256;

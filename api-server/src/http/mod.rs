@@ -6,3 +6,6 @@ pub mod error;
 pub mod execute;
 pub mod health;
 pub mod log;
+pub mod measure;
+pub mod trace;
+pub mod usage;

@@ -89,6 +89,12 @@ spec:
           ports:
             - name: http
               containerPort: {{ $port }}
+            {{- if eq $component "api" }}
+            {{- with include "codeexec.apiMetricsPort" $root }}
+            - name: metrics
+              containerPort: {{ . }}
+            {{- end }}
+            {{- end }}
           livenessProbe:
             {{- merge (dict "httpGet" (merge (dict "path" "/healthz" "port" "http") $scheme)) $values.livenessProbe | toYaml | nindent 12 }}
           readinessProbe:
@@ -195,7 +201,7 @@ subjects:
 
 {{/*
 What a component may reach, and who may reach it; takes (list . "component" from), where an empty `from` is anybody.
-Without a third element nobody may: the component serves nothing.
+Without a third element nobody may: the component serves nothing. A fourth is who may reach its port `metrics`.
 */}}
 {{- define "codeexec.networkPolicy" -}}
 {{- $root := index . 0 -}}
@@ -214,7 +220,7 @@ spec:
     matchLabels:
       {{- include "codeexec.selector" (list $root $component) | nindent 6 }}
   policyTypes: [Ingress, Egress]
-  {{- if eq (len .) 3 }}
+  {{- if ge (len .) 3 }}
   ingress:
     - ports:
         - protocol: TCP
@@ -223,6 +229,15 @@ spec:
       from:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+    {{- if ge (len .) 4 }}
+    - ports:
+        - protocol: TCP
+          port: metrics
+      {{- with index . 3 }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
   {{- end }}
   egress:
     # Policies see the address behind the Service, so these are the ports of the Kubernetes API's own machines.
@@ -246,6 +261,12 @@ spec:
           port: {{ $port }}
         {{- end }}
         {{- end }}
+    {{- if and (ne $component "verify") $root.Values.monitoring.traces.endpoint }}
+    # Traces.
+    - ports:
+        - protocol: TCP
+          port: {{ regexFind "^http://[^/]+" $root.Values.monitoring.traces.endpoint | include "codeexec.port" }}
+    {{- end }}
     {{- with $policy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

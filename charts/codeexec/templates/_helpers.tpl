@@ -139,6 +139,13 @@ true
 {{- regexFind "[0-9]+$" . -}}
 {{- end -}}
 
+{{/* The port of the API server's metrics; empty where they are off. */}}
+{{- define "codeexec.apiMetricsPort" -}}
+{{- if ne .Values.api.metricsListen "off" -}}
+{{- include "codeexec.port" .Values.api.metricsListen -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "codeexec.apiGracePeriod" -}}
 {{- $grace := int .Values.api.shutdownGraceSeconds -}}
 {{- $period := add $grace 15 -}}

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use codeexec_crds::LABEL_EXECUTION;
 use codeexec_runner::frames::{Ended, FromRunner};
+use jiff::Timestamp;
 use kube::Resource;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -240,6 +241,10 @@ impl Driver {
         if let Some((told, at)) = self.told_position
             && (told == position || at.elapsed() < TELL_POSITION)
         {
+            return;
+        }
+        // Each position is a write of the whole object, for every execution that waits.
+        if !self.context.etcd.is_ample(Timestamp::now()) {
             return;
         }
         if self

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
+use codeexec_crds::{ANNOTATION_TRACEPARENT, CodeExecutionStatus, Phase, Reason, StoredBytes};
 use codeexec_execution::isolation::word;
 use codeexec_execution::outcome::{End, status};
 use codeexec_execution::user_hash;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::Driver;
 use crate::connection::{CallError, call};
+use crate::etcd::{Room, summary};
 use crate::pool::ComingBack;
 use crate::pool::report::report;
 use crate::records::{Written, cut, label_finished, result_patch, write_status};
@@ -36,6 +37,8 @@ impl Driver {
     pub(super) async fn finish(&mut self, end: &End) -> Option<Phase> {
         let now = Timestamp::now();
         let mut status = status(&self.execution.spec, end, &self.transcript, self.facts(now), now);
+        let (room, mut stored) = self.fit(&mut status);
+        let mut refused = false;
         self.failpoint.hit("before-result-write");
         let mut pause = Duration::from_millis(100);
         loop {
@@ -45,19 +48,21 @@ impl Driver {
                 Ok(Written::Yes(_)) => {
                     self.failpoint.hit("after-result-write");
                     self.log_end(&status);
-                    self.context.metrics.ended(status.phase, status.reason);
-                    if let Some(timings) = &status.timings {
-                        self.context.metrics.stages(self.claimed.is_some(), timings);
+                    if refused {
+                        stored = self.measure(&status);
+                        self.context.metrics.storage.cut("part", "refused");
+                    } else if room != Room::Whole {
+                        self.context.metrics.storage.cut(room.as_str(), "writes");
                     }
-                    self.isolation_seen = status.isolation.take();
-                    self.digest_missing = status.image_digest.is_none();
+                    self.note_end(&mut status, stored);
                     return status.phase;
                 }
                 Ok(Written::AlreadyFinished | Written::Gone) => return None,
-                Err(error) if is_too_large(&error) && cut(&mut status) => {}
+                Err(error) if is_too_large(&error) && cut(&mut status) => refused = true,
                 Err(error) => {
                     if is_too_large(&error) {
                         without_output(&mut status, &error);
+                        refused = true;
                     }
                     warn!(execution = self.name, %error, "could not write the result yet");
                     tokio::time::sleep(pause).await;
@@ -67,11 +72,29 @@ impl Driver {
         }
     }
 
+    /// Counts a result that stands, and keeps what is told of it later.
+    fn note_end(&mut self, status: &mut CodeExecutionStatus, stored: StoredBytes) {
+        self.context
+            .metrics
+            .executions
+            .ended(self.claimed.is_some(), status);
+        if let Some(tracing) = &self.context.tracing {
+            let annotations = self.execution.metadata.annotations.as_ref();
+            let parent = annotations.and_then(|all| all.get(ANNOTATION_TRACEPARENT));
+            tracing.execution(parent.map(String::as_str), &self.name, status);
+        }
+        self.summary = Some(summary(&self.execution.spec.user, status, stored));
+        self.failure = status.reason.zip(status.error.take());
+        self.isolation_seen = status.isolation.take();
+        self.digest_missing = status.image_digest.is_none();
+    }
+
     /// One line for each execution; never the code or what it printed.
     fn log_end(&self, status: &CodeExecutionStatus) {
         let timings = status.timings.unwrap_or_default();
         let isolation = status.isolation.as_ref();
         let network = isolation.map(|isolation| isolation.network);
+        let usage = status.usage.unwrap_or_default();
         info!(
             execution = self.name,
             uid = self.uid,
@@ -95,6 +118,8 @@ impl Driver {
             run_ms = timings.run_ms,
             collect_ms = timings.collect_ms,
             total_ms = timings.total_ms,
+            vcpu_seconds = usage.vcpu_seconds,
+            cost = usage.cost,
             "execution ended"
         );
     }
@@ -108,11 +133,10 @@ impl Driver {
         self.session = None;
         self.context.pools.quiet(CLEAN_UP_PATIENCE).await;
         self.failpoint.hit("before-labels");
-        if let Some(phase) = phase {
-            let spec = &self.execution.spec;
-            let (user, ttl) = (user_hash(&spec.user), spec.ttl_seconds_after_finished);
+        if let Some((phase, summary)) = phase.zip(self.summary.as_ref()) {
+            let ttl = self.execution.spec.ttl_seconds_after_finished;
             for _ in 0..LABEL_TRIES {
-                match label_finished(&self.context.executions, &self.name, phase, &user, ttl).await {
+                match label_finished(&self.context.executions, &self.name, phase, ttl, summary).await {
                     Ok(()) => break,
                     Err(error) => {
                         self.pause_after(&error, "could not label the finished record")
@@ -126,6 +150,13 @@ impl Driver {
         }
         if !handed_on {
             self.delete_ended_pod().await;
+        }
+        if let Some((reason, error)) = &self.failure {
+            let (context, execution) = (&self.context, &self.execution);
+            context
+                .failures
+                .tell(execution, *reason, error, &context.metrics)
+                .await;
         }
         if let Some(isolation) = &self.isolation_seen {
             report(&self.context, &self.execution.spec.pool, isolation);
@@ -153,8 +184,12 @@ impl Driver {
             let api = &self.context.executions;
             let written =
                 call(api.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
-            if let Err(error) = written {
-                warn!(execution = self.name, %error, "could not add the image's digest");
+            match written {
+                Ok(_) => {
+                    let bytes = self.summary.as_ref().map_or(0, |summary| summary.stored.total());
+                    self.context.etcd.spend(Timestamp::now(), bytes);
+                }
+                Err(error) => warn!(execution = self.name, %error, "could not add the image's digest"),
             }
         }
     }

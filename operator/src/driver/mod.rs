@@ -6,15 +6,17 @@ mod conclude;
 mod events;
 mod facts;
 mod pod_io;
+mod storage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation};
+use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation, Reason, Summary};
 use codeexec_execution::isolation::{Verdict, out_of_reach, verdict};
 use codeexec_execution::{budget, runner_request};
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{Ended, Ready, Request};
+use codeexec_trace::Tracing;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -24,7 +26,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::connection::{CallError, Clients, call};
+use crate::etcd::EtcdBudget;
 use crate::failpoints::Failpoint;
+use crate::failures::Failures;
 use crate::images::Images;
 use crate::lease::Held;
 use crate::metrics::Metrics;
@@ -73,12 +77,18 @@ pub struct Context {
     pub reports: Reports,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// What results may cost etcd.
+    pub etcd: EtcdBudget,
+    /// Tells of failures in Events.
+    pub failures: Failures,
+    /// Traces executions, where that is wanted.
+    pub tracing: Option<Tracing>,
 }
 
 impl Context {
     /// A context for the executions' namespace of the settings.
     #[must_use]
-    pub fn new(settings: Settings, clients: &Clients, holder: String) -> Self {
+    pub fn new(settings: Settings, clients: &Clients, holder: String, tracing: Option<Tracing>) -> Self {
         let namespace = &settings.executions_namespace;
         Self {
             executions: Api::namespaced(clients.main.clone(), namespace),
@@ -93,6 +103,9 @@ impl Context {
             user_namespaces: UserNamespaces::default(),
             reports: Reports::default(),
             metrics: Metrics::default(),
+            etcd: EtcdBudget::new(settings.write_budget_bytes, settings.write_budget_window()),
+            failures: Failures::new(clients.main.clone(), &settings.identity),
+            tracing,
             holder,
             settings,
         }
@@ -149,6 +162,12 @@ pub struct Driver {
     digest_missing: bool,
     /// What the result says of the isolation, for the pool's status.
     isolation_seen: Option<Isolation>,
+    /// What its writes were counted as.
+    counted: storage::Counted,
+    /// What is told of its result in the record's metadata.
+    summary: Option<Summary>,
+    /// Why it failed, for an Event.
+    failure: Option<(Reason, String)>,
 }
 
 /// When what happened, as this process saw it.
@@ -223,6 +242,9 @@ impl Driver {
             clock,
             digest_missing: false,
             isolation_seen: None,
+            counted: storage::Counted::default(),
+            summary: None,
+            failure: None,
         }
     }
 
@@ -391,6 +413,7 @@ impl Driver {
         match records::write_status(api, &self.name, &self.uid, &self.resource_version, status).await {
             Ok(Written::Yes(version)) => {
                 self.saw_version(&version);
+                self.count_write();
                 true
             }
             Ok(Written::AlreadyFinished) => {
@@ -438,6 +461,8 @@ impl Driver {
         self.observed.done.delivered = true;
         self.clock.asked = Some(Instant::now());
         self.clock.sent.get_or_insert_with(Instant::now);
+        // Reckoned while the program runs, rather than when its result is waited for.
+        self.count_creation();
     }
 
     async fn next_attempt(&mut self) {

@@ -13,7 +13,10 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use codeexec_crds::{ANNOTATION_RECEIVED_AT, CodeExecution, CodeExecutionStatus, LABEL_REPLICA, LABEL_USER};
+use codeexec_crds::{
+    ANNOTATION_RECEIVED_AT, ANNOTATION_TRACEPARENT, CodeExecution, CodeExecutionStatus, LABEL_REPLICA,
+    LABEL_USER,
+};
 use codeexec_execution::user_hash;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -163,7 +166,10 @@ pub async fn connect() -> Result<Client, KubernetesError> {
 }
 
 /// In a Pod by the address that Kubernetes puts into its environment, because a cluster may have no DNS.
-async fn config() -> Result<Config, KubernetesError> {
+///
+/// # Errors
+/// Where there is neither that nor a kubeconfig.
+pub async fn config() -> Result<Config, KubernetesError> {
     let mut config = match Config::incluster_env() {
         Ok(config) => config,
         Err(in_cluster) => Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
@@ -186,7 +192,9 @@ fn object(job: &Job, replica: &str) -> CodeExecution {
         (LABEL_REPLICA.to_owned(), replica.to_owned()),
     ]));
     let now = format!("{:.3}", Timestamp::now());
-    execution.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_RECEIVED_AT.to_owned(), now)]));
+    let mut annotations = BTreeMap::from([(ANNOTATION_RECEIVED_AT.to_owned(), now)]);
+    annotations.extend(codeexec_trace::current().map(|parent| (ANNOTATION_TRACEPARENT.to_owned(), parent)));
+    execution.metadata.annotations = Some(annotations);
     execution
 }
 

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch as signal};
 
+use kube::ResourceExt;
+
 use super::*;
 
 /// What the fake has seen, and how it behaves.
@@ -403,4 +405,27 @@ async fn an_end_that_the_watch_missed_is_found_by_the_waiter_itself() {
     let answer = sent(&fake, &backend).await;
     fake.end(Phase::Succeeded, Reason::Completed, false);
     assert!(answer.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_traced_request_names_its_span_in_the_execution() {
+    let job = Job {
+        id: "cex-1".to_owned(),
+        spec: CodeExecutionSpec::python("print(1)"),
+    };
+    let settings = codeexec_trace::TraceSettings {
+        // Nothing listens on this port of this machine.
+        otlp_endpoint: Some("http://127.0.0.1:9".parse().unwrap()),
+        trace_ratio: 0.0,
+    };
+    let tracing = codeexec_trace::Tracing::start(&settings, "test")
+        .unwrap()
+        .unwrap();
+    let parent = |execution: &CodeExecution| execution.annotations().get(ANNOTATION_TRACEPARENT).cloned();
+    let client = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let span = tracing.request(Some(client), "POST", "/api/execute");
+    let traced = span.cover(async { object(&job, "replica") }).await;
+    let header = parent(&traced).unwrap();
+    assert!(header.starts_with(&client[..36]) && header != client, "{header}");
+    assert_eq!(parent(&object(&job, "replica")), None);
 }

@@ -29,7 +29,9 @@ use self::queue::Queue;
 use self::sandbox::Sandbox;
 use self::session::Session;
 use super::{Backend, BackendError, Job};
+use crate::metrics::Metrics;
 use crate::settings::{CgroupUse, Settings};
+use crate::usage::Ledger;
 
 /// How long the first sandbox may take to come up.
 const FIRST_START: Duration = Duration::from_secs(30);
@@ -60,6 +62,9 @@ pub struct LocalBackend {
     /// What holds the programs' memory, or why the runner does.
     cgroups: Result<Cgroups, NoCgroup>,
     queue: Queue,
+    vcpu_second_price: f64,
+    ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
 }
 
 impl LocalBackend {
@@ -67,7 +72,7 @@ impl LocalBackend {
     ///
     /// # Errors
     /// [`LocalError`].
-    pub async fn start(settings: &Settings) -> Result<Self, LocalError> {
+    pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, LocalError> {
         let checks::Found {
             sandbox,
             python,
@@ -111,7 +116,16 @@ impl LocalBackend {
             sandbox: Arc::new(sandbox),
             cgroups,
             queue: Queue::new(settings.max_concurrent(), settings.queue_timeout()),
+            vcpu_second_price: settings.vcpu_second_price,
+            ledger: Arc::default(),
+            metrics,
         })
+    }
+
+    /// What has ended here.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.clone()
     }
 
     /// Why programs have no cgroup of their own; `None` where they do.
@@ -129,7 +143,9 @@ impl LocalBackend {
             tracing::error!(id = %job.id, %error, "failed to start a sandbox");
             BackendError::Unavailable
         })?;
-        let status = session.run(&job, queued).await;
+        let status = session.run(&job, queued, self.vcpu_second_price).await;
+        self.ledger.note(&job.spec.user, &status);
+        self.metrics.executions.ended(false, &status);
         // The answer need not wait until the last process is gone, but the next program does.
         tokio::spawn(async move {
             session.end().await;

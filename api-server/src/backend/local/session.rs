@@ -117,8 +117,9 @@ impl Session {
         .await
     }
 
-    /// Runs the one program and says how it went. `queued` is how long the job waited for its turn.
-    pub async fn run(&mut self, job: &Job, queued: Duration) -> CodeExecutionStatus {
+    /// Runs the one program and says how it went, and what it cost at `price` a vCPU-second. `queued` is how long the
+    /// job waited for its turn.
+    pub async fn run(&mut self, job: &Job, queued: Duration, price: f64) -> CodeExecutionStatus {
         let limits = budget::output_limits(&CodeExecution::new(&job.id, job.spec.clone()));
         let request = encode(&ToRunner::Request(Box::new(runner_request(
             &job.id, &job.spec, limits,
@@ -164,7 +165,10 @@ impl Session {
                 End::PodDeadline
             }
         };
-        let facts = self.facts(moments, &transcript, queued);
+        let facts = Facts {
+            vcpu_second_price: price,
+            ..self.facts(moments, &transcript, queued)
+        };
         outcome::status(&job.spec, &end, &transcript, facts, Timestamp::now())
     }
 
@@ -195,7 +199,6 @@ impl Session {
             // The stream is read to its end, so that `started` in the transcript tells all there is.
             delivered: false,
             vcpus: VCPUS,
-            vcpu_second_price: 0.0,
             ..Facts::default()
         }
     }

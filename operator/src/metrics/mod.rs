@@ -1,13 +1,17 @@
 //! What `/metrics` tells, in Prometheus' text format.
 
-use codeexec_crds::{ExecutorPoolStatus, Isolation, Phase, Reachability, Reason, Timings};
+mod storage;
+
+use codeexec_crds::{ExecutorPoolStatus, Isolation, Reachability};
 use codeexec_execution::isolation::{Layer, word};
+use codeexec_execution::metrics::Executions;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+
+pub use self::storage::Storage;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
@@ -18,34 +22,28 @@ const STATES: [Reachability; 3] = [
     Reachability::Unknown,
 ];
 
-/// From what an idle Pod takes to the longest timeout with a queue before it.
-fn stage_histogram() -> Histogram {
-    Histogram::new([
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    ])
-}
-
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    executions: Family<Labels<2>, Counter>,
+    /// Executions that ended.
+    pub executions: Executions,
     layers: Family<Labels<2>, Gauge>,
     network: Family<Labels<3>, Gauge>,
     pods: Family<Labels<2>, Gauge>,
     queued: Family<Labels<1>, Gauge>,
-    stages: Family<Labels<2>, Histogram, fn() -> Histogram>,
+    leads: Gauge,
+    events_dropped: Counter,
+    /// What records take in etcd.
+    pub storage: Storage,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("codeexec");
-        let (executions, layers, network) = (Family::default(), Family::default(), Family::default());
-        registry.register(
-            "executions",
-            "Executions that ended, by phase and reason",
-            executions.clone(),
-        );
+        let executions = Executions::default();
+        executions.register(&mut registry);
+        let (layers, network) = (Family::default(), Family::default());
         registry.register(
             "isolation_layer",
             "Whether a layer of isolation was in force (1) in the last Pod of a pool that reported",
@@ -67,50 +65,42 @@ impl Default for Metrics {
             "Executions that wait for their turn in a pool",
             queued.clone(),
         );
-        let stages = Family::new_with_constructor(stage_histogram as fn() -> Histogram);
-        registry.register_with_unit(
-            "execution_stage",
-            "How long each stage of an execution took: queue, start, claim, run, collect, and total",
-            Unit::Seconds,
-            stages.clone(),
+        let storage = Storage::default();
+        storage.register(&mut registry);
+        let (leads, events_dropped) = (Gauge::default(), Counter::default());
+        registry.register(
+            "leader",
+            "Whether this replica leads (1) or waits (0)",
+            leads.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Failures of the platform that no Event tells of, because there were too many",
+            events_dropped.clone(),
         );
         Self {
+            leads,
+            events_dropped,
+            storage,
             registry,
             executions,
             layers,
             network,
             pods,
             queued,
-            stages,
         }
     }
 }
 
 impl Metrics {
-    /// Counts an execution's end.
-    pub fn ended(&self, phase: Option<Phase>, reason: Option<Reason>) {
-        let labels = [
-            ("phase", phase.map_or("", Phase::as_str).to_owned()),
-            ("reason", reason.map_or("", Reason::as_str).to_owned()),
-        ];
-        self.executions.get_or_create(&labels).inc();
+    /// Shows that this replica leads, which it does to its end.
+    pub fn leads(&self) {
+        self.leads.set(1);
     }
 
-    /// Notes how long the stages of an execution took.
-    pub fn stages(&self, warm: bool, timings: &Timings) {
-        for (stage, ms) in [
-            ("queue", timings.queue_ms),
-            ("start", timings.start_ms),
-            ("claim", timings.claim_ms),
-            ("run", timings.run_ms),
-            ("collect", timings.collect_ms),
-            ("total", timings.total_ms),
-        ] {
-            let labels = [("stage", stage.to_owned()), ("warm", warm.to_string())];
-            // Far below where a float is exact no more.
-            #[allow(clippy::cast_precision_loss)]
-            self.stages.get_or_create(&labels).observe(ms as f64 / 1000.0);
-        }
+    /// Counts a failure without an Event.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// Shows how a pool stands.
@@ -164,14 +154,19 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use codeexec_crds::NetworkIsolation;
+    use codeexec_crds::{CodeExecutionStatus, NetworkIsolation, Phase, Reason};
 
     use super::*;
 
     #[test]
     fn the_text_tells_ends_layers_and_targets() {
         let metrics = Metrics::default();
-        metrics.ended(Some(Phase::Failed), Some(Reason::OutOfMemory));
+        let status = CodeExecutionStatus {
+            phase: Some(Phase::Failed),
+            reason: Some(Reason::OutOfMemory),
+            ..CodeExecutionStatus::default()
+        };
+        metrics.executions.ended(true, &status);
         let network = NetworkIsolation {
             dns: Reachability::Reachable,
             ..NetworkIsolation::default()
@@ -182,6 +177,8 @@ mod tests {
             ..Isolation::default()
         };
         metrics.isolation("default", &isolation);
+        metrics.storage.cut("ends", "writes");
+        metrics.leads();
         let text = metrics.text();
         for line in [
             "codeexec_executions_total{phase=\"Failed\",reason=\"OutOfMemory\"} 1",
@@ -189,8 +186,45 @@ mod tests {
             "codeexec_isolation_layer{pool=\"default\",layer=\"seccomp\"} 0",
             "codeexec_isolation_network{pool=\"default\",target=\"dns\",state=\"reachable\"} 1",
             "codeexec_isolation_network{pool=\"default\",target=\"dns\",state=\"blocked\"} 0",
+            "codeexec_outputs_cut_total{kept=\"ends\",why=\"writes\"} 1",
+            "codeexec_leader 1",
+            "codeexec_finished_records 0",
+            "codeexec_finished_records_bytes 0",
+            "codeexec_write_budget_left_bytes 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    /// The API server's have a test beside it.
+    #[test]
+    fn what_dashboard_and_alerts_ask_for_is_told() {
+        let metrics = Metrics::default();
+        metrics.executions.ended(
+            false,
+            &CodeExecutionStatus {
+                timings: Some(codeexec_crds::Timings::default()),
+                ..CodeExecutionStatus::default()
+            },
+        );
+        metrics.isolation("default", &Isolation::default());
+        metrics.pool("default", 1, &ExecutorPoolStatus::default());
+        metrics.storage.cut("ends", "writes");
+        let text = metrics.text();
+        let monitoring = include_str!("../../../charts/codeexec/files/dashboard.json").to_owned()
+            + include_str!("../../../charts/codeexec/templates/monitoring/prometheusrule.yaml");
+        let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let asked: std::collections::BTreeSet<&str> = monitoring
+            .split(|character| !word(character))
+            .filter(|name| name.starts_with("codeexec_") && !name.starts_with("codeexec_api_"))
+            .collect();
+        assert!(asked.len() > 10, "{asked:?}");
+        for name in asked {
+            let told = |line: &str| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(text.lines().any(told), "{name} is not in\n{text}");
         }
     }
 }
