@@ -14,7 +14,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::auth::{Authenticator, middleware as auth};
 use crate::backend::Backend;
 use crate::http::error::ApiError;
-use crate::http::{execute, health, log, measure, usage};
+use crate::http::{execute, executions, health, log, measure, usage};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::usage::Usage;
 
@@ -23,6 +24,8 @@ use crate::usage::Usage;
 pub struct App {
     /// What runs the programs.
     pub backend: Arc<dyn Backend>,
+    /// How many executions a user may begin.
+    pub limits: Arc<Limits>,
     /// Says who asks.
     pub auth: Arc<Authenticator>,
     /// What users have run.
@@ -44,6 +47,11 @@ impl App {
         let identified = Router::new()
             .route("/api/execute", post(execute::execute))
             .route("/api/usage", get(usage::usage))
+            .route("/api/executions", get(executions::list).post(executions::begin))
+            .route(
+                "/api/executions/{id}",
+                get(executions::get).delete(executions::cancel),
+            )
             .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify));
         Router::new()
             .route("/api/execute", get(health::service))

@@ -1,10 +1,10 @@
 //! The API server: `POST /api/execute`, on a cluster or on a laptop.
 //!
 //! ```text
-//!   http::body ── bytes → spec ──▶ execution::validate ──▶ backend ──▶ CodeExecutionStatus
-//!                                                            │                  │
-//!                     kubernetes: a CodeExecution and its watch                 ▼
-//!                     local: bubblewrap and a runner             http::answer ── status → answer
+//!   http::body ── bytes → spec ──▶ execution::validate ──▶ limits ──▶ backend ──▶ CodeExecutionStatus
+//!                                                                       │                  │
+//!                                kubernetes: a CodeExecution and its watch                 ▼
+//!                                local: bubblewrap and a runner             http::answer ── status → answer
 //! ```
 //!
 //! Before all of it stands `auth`, which says who asks.
@@ -17,6 +17,7 @@ pub mod auth;
 pub mod backend;
 pub mod files;
 pub mod http;
+pub mod limits;
 pub mod metrics;
 pub mod server;
 pub mod settings;

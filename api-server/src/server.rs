@@ -20,6 +20,7 @@ use crate::backend::Backend;
 use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
 use crate::http::trace::traced;
+use crate::limits::Limits;
 use crate::metrics::{self, Metrics};
 use crate::settings::{BackendKind, LogFormat, Settings};
 use crate::tls::{self, TlsError, TlsListener};
@@ -86,6 +87,10 @@ pub fn start_log(settings: &Settings) {
 pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone()).map_err(ServerError::Signals)?;
+    let limits = match settings.backend {
+        BackendKind::Kubernetes => Limits::shared(&settings),
+        BackendKind::Local => Limits::alone(&settings),
+    };
     let plan = settings.auth.plan(settings.backend)?;
     let tls = match settings.tls() {
         Some((certificate, key)) => Some(tls::follow(certificate, key).await?),
@@ -100,11 +105,11 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
                 executions_namespace: settings.executions_namespace.clone(),
                 patience: settings.kube_timeout(),
             };
-            let backend = KubernetesBackend::with_client(client, &settings, stopping.clone());
+            let backend = KubernetesBackend::with_client(client, &settings, limits.clone(), stopping.clone());
             (Arc::new(backend), records(&settings).await?, Some(cluster))
         }
         BackendKind::Local => {
-            let backend = LocalBackend::start(&settings, metrics.clone()).await?;
+            let backend = LocalBackend::start(&settings, limits.clone(), metrics.clone()).await?;
             let source = Source::Ledger(backend.ledger());
             (Arc::new(backend), source, None)
         }
@@ -124,6 +129,7 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     tracing::info!(%address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
     let app = App {
         backend,
+        limits,
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
         metrics,

@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::settings::AuthSettings;
+use crate::limits::ledger::{MAX_QUOTA, Quota};
 
 /// Runs untrusted Python for HTTP clients: POST /api/execute.
 ///
@@ -62,6 +63,16 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_QUEUE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "60",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub queue_timeout_seconds: u64,
+
+    /// Executions that a user may begin within any 60 seconds; 0 is without bound
+    #[arg(long, env = "CODEEXEC_RATE_LIMIT", value_name = "NUMBER", default_value = "10",
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_QUOTA)))]
+    pub rate_limit: u32,
+
+    /// Executions of a user that may be under way at once; 0 is without bound [default: that of --rate-limit]
+    #[arg(long, env = "CODEEXEC_MAX_CONCURRENT_PER_USER", value_name = "NUMBER",
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_QUOTA)))]
+    pub max_concurrent_per_user: Option<u32>,
 
     /// A level (error, warn, info, debug, trace) or a filter such as info,kube=debug
     #[arg(long, env = "CODEEXEC_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
@@ -216,6 +227,15 @@ impl Settings {
         self.max_concurrent.map_or_else(cores, usize::from)
     }
 
+    /// What a user may do who has no quota of their own.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        Quota {
+            per_minute: self.rate_limit,
+            concurrent: self.max_concurrent_per_user.unwrap_or(self.rate_limit),
+        }
+    }
+
     /// The files with certificate and key, where HTTPS is served.
     #[must_use]
     pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
@@ -334,6 +354,9 @@ mod tests {
             ("--body-limit-bytes", "0"),
             ("--shutdown-grace-seconds", "soon"),
             ("--queue-timeout-seconds", "0"),
+            ("--rate-limit", "ten"),
+            ("--rate-limit", "10001"),
+            ("--max-concurrent-per-user", "many"),
             ("--executions-namespace", "Not A Namespace"),
             ("--replica", "x-"),
             ("--replica", ""),
@@ -351,6 +374,21 @@ mod tests {
         assert!(parse(&["--tls-cert", "a.pem"]).unwrap_err().contains("--tls-key"));
         assert!(parse(&["--tls-key", "a.pem"]).unwrap_err().contains("--tls-cert"));
         assert!(parse(&["--no-such-flag"]).unwrap_err().contains("--no-such-flag"));
+    }
+
+    #[test]
+    fn one_switch_lifts_both_bounds_of_a_user() {
+        let quota = |flags: &[&str]| {
+            let quota = parse(flags).unwrap().quota();
+            (quota.per_minute, quota.concurrent)
+        };
+        assert_eq!(quota(&[]), (10, 10));
+        assert_eq!(quota(&["--rate-limit", "0"]), (0, 0));
+        assert_eq!(
+            quota(&["--rate-limit", "0", "--max-concurrent-per-user", "3"]),
+            (0, 3)
+        );
+        assert_eq!(quota(&["--max-concurrent-per-user", "0"]), (10, 0));
     }
 
     #[test]

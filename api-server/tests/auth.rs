@@ -13,7 +13,8 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
-use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
@@ -32,7 +33,7 @@ const HELLO: &str = r#"{"code": "print('Hello')", "language": "python"}"#;
 struct Users(Mutex<Vec<String>>);
 
 impl Backend for Users {
-    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
+    fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
         self.0.lock().unwrap().push(job.spec.user);
         let status = CodeExecutionStatus {
             phase: Some(Phase::Succeeded),
@@ -40,7 +41,34 @@ impl Backend for Users {
             exit_code: Some(0),
             ..CodeExecutionStatus::default()
         };
-        async { Ok(status) }.boxed()
+        let started = Started {
+            is_new: true,
+            end: async { Ok(status) }.boxed(),
+        };
+        async { Ok(started) }.boxed()
+    }
+
+    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
+        async { Ok(None) }.boxed()
+    }
+
+    /// Bob's is the only one.
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
+        let found = (id == "cex-bob").then(|| Execution {
+            id: id.to_owned(),
+            user: "bob".to_owned(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            status: CodeExecutionStatus::default(),
+        });
+        async { Ok(found) }.boxed()
+    }
+
+    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
+        async { Ok(Page::default()) }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        async { Ok(()) }.boxed()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -53,6 +81,10 @@ struct Server {
     users: Arc<Users>,
     /// A key of alice's.
     key: String,
+    /// One of an administrator's.
+    root: String,
+    /// One of a user who may begin one execution a minute.
+    limited: String,
     _folder: TempDir,
 }
 
@@ -66,10 +98,23 @@ struct Answer {
 async fn server(ways: &str, peer: [u8; 4]) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let (path, key) = (folder.path().join("keys.json"), new_key());
-    let keys = json!({"alice": {"hashes": [KeyHash::of(&key).to_string()]}});
+    let (root, limited) = (new_key(), new_key());
+    let keys = json!({
+        "alice": {"hashes": [KeyHash::of(&key).to_string()]},
+        "root": {"hashes": [KeyHash::of(&root).to_string()], "admin": true},
+        "carol": {"hashes": [KeyHash::of(&limited).to_string()], "perMinute": 1},
+    });
     fs::write(&path, keys.to_string()).unwrap();
     let path = path.to_str().unwrap();
-    let mut flags = vec!["codeexec-api", "--backend", "local", "--auth", ways];
+    let mut flags = vec![
+        "codeexec-api",
+        "--backend",
+        "local",
+        "--auth",
+        ways,
+        "--rate-limit",
+        "0",
+    ];
     flags.extend(["--trusted-proxies", "10.0.0.0/8"]);
     if ways.contains("api-keys") {
         flags.extend(["--api-keys-file", path]);
@@ -79,6 +124,7 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
     let users = Arc::new(Users::default());
     let app = App {
         backend: users.clone(),
+        limits: Limits::alone(&settings),
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
@@ -90,6 +136,8 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         router: app.router().layer(MockConnectInfo(peer)),
         users,
         key,
+        root,
+        limited,
         _folder: folder,
     }
 }
@@ -266,4 +314,51 @@ async fn a_refused_body_of_a_usual_size_is_read_so_that_its_client_sees_the_answ
         .unwrap();
     let response = server.router.clone().oneshot(request).await.unwrap();
     assert_eq!((response.status().as_u16(), *read.lock().unwrap()), (401, 64));
+}
+
+#[tokio::test]
+async fn executions_are_for_whoever_is_let_in_and_for_their_owner_or_an_administrator() {
+    let server = server("api-keys", [192, 0, 2, 1]).await;
+    let bearer = |key: &str| format!("Bearer {key}");
+    let (alice, root) = (bearer(&server.key), bearer(&server.root));
+    for (method, path) in [
+        ("POST", "/api/executions"),
+        ("GET", "/api/executions"),
+        ("GET", "/api/executions/cex-bob"),
+        ("DELETE", "/api/executions/cex-bob"),
+    ] {
+        assert_eq!(
+            server.send(method, path, &[]).await.status,
+            401,
+            "{method} {path}"
+        );
+    }
+    let begun = server
+        .send("POST", "/api/executions", &[("authorization", &alice)])
+        .await;
+    assert_eq!(begun.status, 202);
+    assert_eq!(server.users.0.lock().unwrap().pop().as_deref(), Some("alice"));
+    for (key, path, status) in [
+        (&alice, "/api/executions/cex-bob", 404),
+        (&root, "/api/executions/cex-bob", 200),
+        (&alice, "/api/executions?user=alice", 200),
+        (&alice, "/api/executions?user=bob", 403),
+        (&root, "/api/executions?user=bob", 200),
+    ] {
+        let answer = server.send("GET", path, &[("authorization", key)]).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_users_own_limit_holds_in_place_of_the_servers() {
+    let server = server("api-keys", [192, 0, 2, 1]).await;
+    let carol = format!("Bearer {}", server.limited);
+    let alice = format!("Bearer {}", server.key);
+    for (key, status) in [(&carol, 200), (&carol, 429), (&alice, 200), (&alice, 200)] {
+        let answer = server
+            .send("POST", "/api/execute", &[("authorization", key)])
+            .await;
+        assert_eq!(answer.status, status);
+    }
 }

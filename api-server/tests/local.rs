@@ -21,12 +21,16 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
+use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
+
+#[path = "local/executions.rs"]
+mod executions;
 
 fn runner() -> PathBuf {
     if let Some(path) = std::env::var_os("CODEEXEC_RUNNER") {
@@ -55,9 +59,13 @@ async fn built_runner() -> String {
     runner.await.to_str().unwrap().to_owned()
 }
 
-async fn backend(cgroup: &str) -> LocalBackend {
+async fn backend(cgroup: &str) -> (LocalBackend, Arc<Limits>) {
+    backend_with(&["--cgroup", cgroup, "--rate-limit", "0"]).await
+}
+
+async fn backend_with(flags: &[&str]) -> (LocalBackend, Arc<Limits>) {
     let runner = built_runner().await;
-    let settings = Settings::parse_from([
+    let always = [
         "codeexec-api",
         "--backend",
         "local",
@@ -65,17 +73,18 @@ async fn backend(cgroup: &str) -> LocalBackend {
         "2",
         "--runner",
         &runner,
-        "--cgroup",
-        cgroup,
-    ]);
-    let backend = LocalBackend::start(&settings, Arc::new(Metrics::new(true))).await;
-    backend.unwrap_or_else(|error| panic!("{error}"))
+    ];
+    let settings = Settings::parse_from([&always, flags].concat());
+    let limits = Limits::alone(&settings);
+    let backend = LocalBackend::start(&settings, limits.clone(), Arc::new(Metrics::new(true))).await;
+    (backend.unwrap_or_else(|error| panic!("{error}")), limits)
 }
 
-fn serve(backend: LocalBackend) -> Router {
+fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
     let usage = Usage::new(Source::Ledger(backend.ledger()), 0.0);
     let app = App {
         backend: Arc::new(backend),
+        limits,
         auth: Arc::new(Authenticator::anonymous()),
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
@@ -93,7 +102,7 @@ async fn router() -> Router {
 /// Nothing where programs get no cgroup, which it says.
 async fn router_with_cgroups() -> Option<Router> {
     let backend = backend("auto").await;
-    if let Some(reason) = backend.why_no_cgroup() {
+    if let Some(reason) = backend.0.why_no_cgroup() {
         eprintln!("SKIPPED: {reason}");
         return None;
     }
@@ -220,7 +229,7 @@ async fn is_out_of_memory(router: &Router, code: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_cgroup_the_runner_ends_a_program_that_takes_too_much_memory() {
     let backend = backend("off").await;
-    assert_eq!(backend.why_no_cgroup(), Some(&NoCgroup::Off));
+    assert_eq!(backend.0.why_no_cgroup(), Some(&NoCgroup::Off));
     is_out_of_memory(&serve(backend), MEMORY_OF_EIGHT).await;
 }
 

@@ -12,10 +12,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
+use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
-use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
+use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
@@ -41,16 +44,36 @@ const MESSAGE_CHARS: usize = 1000;
 struct Keeping(Mutex<Option<CodeExecutionSpec>>);
 
 impl Backend for Keeping {
-    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
+    fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
         *self.0.lock().unwrap() = Some(job.spec);
-        async {
+        let end = async {
             Ok(CodeExecutionStatus {
                 phase: Some(Phase::Succeeded),
                 reason: Some(Reason::Completed),
                 ..CodeExecutionStatus::default()
             })
-        }
-        .boxed()
+        };
+        let started = Started {
+            is_new: true,
+            end: end.boxed(),
+        };
+        async { Ok(started) }.boxed()
+    }
+
+    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
+        async { Ok(Page::default()) }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        async { Ok(()) }.boxed()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -79,6 +102,7 @@ impl Server {
         let backend = Arc::new(Keeping::default());
         let app = App {
             backend: backend.clone(),
+            limits: Limits::alone(&Settings::parse_from(["codeexec-api", "--rate-limit", "0"])),
             auth: Arc::new(Authenticator::anonymous()),
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),

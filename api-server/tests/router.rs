@@ -1,6 +1,7 @@
 //! What clients see, whatever the backend: statuses, bodies and headers.
 #![allow(clippy::unwrap_used)] // in a test a panic is a failure told
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,8 @@ use axum::http::{Request, header};
 use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
-use codeexec_api::backend::{Backend, BackendError, Job};
+use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Listed, Page, Query, Started};
+use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Ledger, Source, Usage};
@@ -22,17 +24,103 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+#[path = "router/executions.rs"]
+mod executions;
+#[path = "router/limits.rs"]
+mod limits;
+
 /// Answers every program in the same way, and remembers them.
 struct Scripted {
     answer: Box<dyn Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync>,
     jobs: Mutex<Vec<Job>>,
+    /// What can be looked at, listed and cancelled; whatever runs is not among it.
+    executions: Mutex<BTreeMap<String, Execution>>,
+    queries: Mutex<Vec<Query>>,
+    cancelled: Mutex<Vec<String>>,
     ready: Result<(), String>,
 }
 
+impl Scripted {
+    /// The job of that name from before, if it was the same.
+    fn known(&self, job: &Job) -> Result<Option<Started>, BackendError> {
+        let jobs = self.jobs.lock().unwrap();
+        let Some(known) = jobs.iter().find(|known| known.id == job.id) else {
+            return Ok(None);
+        };
+        if known.spec != job.spec {
+            return Err(BackendError::KeyReused);
+        }
+        let end = (self.answer)();
+        Ok(Some(Started {
+            is_new: false,
+            end: async { end }.boxed(),
+        }))
+    }
+
+    fn add(&self, id: &str, user: &str, phase: Phase) {
+        let ended = phase.is_terminal();
+        let execution = Execution {
+            id: id.to_owned(),
+            user: user.to_owned(),
+            created: "2026-01-31T12:00:00Z".parse().unwrap(),
+            status: CodeExecutionStatus {
+                phase: Some(phase),
+                reason: ended.then_some(Reason::Completed),
+                output: ended.then(|| "Hello\n".to_owned()),
+                queue_position: (phase == Phase::Queued).then_some(3),
+                ..CodeExecutionStatus::default()
+            },
+        };
+        self.executions.lock().unwrap().insert(id.to_owned(), execution);
+    }
+}
+
 impl Backend for Scripted {
-    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
-        self.jobs.lock().unwrap().push(job);
-        async { (self.answer)() }.boxed()
+    fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+        let known = self.known(&job);
+        let end = (self.answer)();
+        async {
+            if let Some(started) = known? {
+                return Ok(started);
+            }
+            self.jobs.lock().unwrap().push(job);
+            let status = end?;
+            Ok(Started {
+                is_new: true,
+                end: async { Ok(status) }.boxed(),
+            })
+        }
+        .boxed()
+    }
+
+    fn rejoin(&self, job: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
+        let known = self.known(&job);
+        async { known }.boxed()
+    }
+
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
+        let found = self.executions.lock().unwrap().get(id).cloned();
+        async { Ok(found) }.boxed()
+    }
+
+    fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
+        let executions = self.executions.lock().unwrap();
+        let items = executions.values().map(|execution| Listed {
+            id: execution.id.clone(),
+            user: execution.user.clone(),
+            phase: execution.phase(),
+            reason: execution.status.reason,
+            created: execution.created,
+        });
+        let items = items.filter(|listed| query.matches(listed)).collect();
+        self.queries.lock().unwrap().push(query);
+        let next = Some("there is more".to_owned());
+        async { Ok(Page { items, next }) }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        self.cancelled.lock().unwrap().push(id.to_owned());
+        async { Ok(()) }.boxed()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -52,17 +140,29 @@ fn server(
     answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
     ready: Result<(), String>,
 ) -> Server {
-    server_for(Authenticator::anonymous(), answer, ready)
+    server_with(&["--rate-limit", "0"], answer, ready)
+}
+
+fn server_with(
+    flags: &[&str],
+    answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
+    ready: Result<(), String>,
+) -> Server {
+    server_for(Authenticator::anonymous(), flags, answer, ready)
 }
 
 fn server_for(
     auth: Authenticator,
+    flags: &[&str],
     answer: impl Fn() -> Result<CodeExecutionStatus, BackendError> + Send + Sync + 'static,
     ready: Result<(), String>,
 ) -> Server {
     let backend = Arc::new(Scripted {
         answer: Box::new(answer),
         jobs: Mutex::default(),
+        executions: Mutex::default(),
+        queries: Mutex::default(),
+        cancelled: Mutex::default(),
         ready,
     });
     let stopping = CancellationToken::new();
@@ -72,6 +172,7 @@ fn server_for(
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
         metrics: metrics.clone(),
+        limits: Limits::alone(&Settings::parse_from([&["codeexec-api"], flags].concat())),
         body_limit: 1024,
         stopping: stopping.clone(),
     };
@@ -86,16 +187,17 @@ fn server_for(
     }
 }
 
+fn succeeded() -> Result<CodeExecutionStatus, BackendError> {
+    Ok(CodeExecutionStatus {
+        phase: Some(Phase::Succeeded),
+        reason: Some(Reason::Completed),
+        output: Some("Hello\n".to_owned()),
+        exit_code: Some(0),
+        ..CodeExecutionStatus::default()
+    })
+}
+
 fn good() -> Server {
-    let succeeded = || {
-        Ok(CodeExecutionStatus {
-            phase: Some(Phase::Succeeded),
-            reason: Some(Reason::Completed),
-            output: Some("Hello\n".to_owned()),
-            exit_code: Some(0),
-            ..CodeExecutionStatus::default()
-        })
-    };
     server(succeeded, Ok(()))
 }
 
@@ -371,7 +473,7 @@ async fn usage_is_told_to_its_user_and_to_administrators() {
     let settings = Settings::parse_from(flags.split(' '));
     let plan = settings.auth.plan(settings.backend).unwrap();
     let auth = Authenticator::start(plan, None).await.unwrap();
-    let server = server_for(auth, || Ok(CodeExecutionStatus::default()), Ok(()));
+    let server = server_for(auth, &[], || Ok(CodeExecutionStatus::default()), Ok(()));
     let ran = CodeExecutionStatus {
         phase: Some(Phase::Succeeded),
         usage: Some(codeexec_crds::Usage {

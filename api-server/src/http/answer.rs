@@ -85,6 +85,48 @@ impl Executed {
 /// # Errors
 /// The answer where no program ran, or where the status doesn't tell an end.
 pub fn answer(id: &str, status: CodeExecutionStatus, elapsed: Duration) -> Result<Executed, ApiError> {
+    match (status.phase, status.reason) {
+        (Some(Phase::Failed), Some(reason)) if reason == Reason::Rejected => Err(ApiError {
+            id: Some(id.to_owned()),
+            reason: Some(reason),
+            ..ApiError::new(StatusCode::BAD_REQUEST, "rejected", sentence(&status))
+        }),
+        // There is output, if only an empty one, whenever the program may have started.
+        (Some(Phase::Failed), Some(reason)) if status.output.is_none() => {
+            Err(did_not_run(id, reason, &status))
+        }
+        _ => told(id, status, elapsed),
+    }
+}
+
+/// The answer to a retry, the same again. How long the execution took is what its record says.
+///
+/// # Errors
+/// As [`answer`], but that the same request would not do better some time later.
+pub fn replayed(id: &str, status: CodeExecutionStatus) -> Result<Executed, ApiError> {
+    let elapsed = recorded(&status);
+    answer(id, status, elapsed).map_err(|error| ApiError {
+        retry_after: None,
+        ..error
+    })
+}
+
+/// An ended execution as it is shown to who asks for it later. One that did not run is shown like any other: the
+/// request for it went well.
+///
+/// # Errors
+/// Where the status doesn't tell an end.
+pub fn executed(id: &str, status: CodeExecutionStatus) -> Result<Executed, ApiError> {
+    let elapsed = recorded(&status);
+    told(id, status, elapsed)
+}
+
+fn recorded(status: &CodeExecutionStatus) -> Duration {
+    let total = status.timings.unwrap_or_default().total_ms;
+    Duration::from_millis(u64::try_from(total).unwrap_or_default())
+}
+
+fn told(id: &str, status: CodeExecutionStatus, elapsed: Duration) -> Result<Executed, ApiError> {
     let (Some(phase), Some(reason)) = (status.phase, status.reason) else {
         return Err(failure(id, &BackendError::NoResult));
     };
@@ -92,17 +134,7 @@ pub fn answer(id: &str, status: CodeExecutionStatus, elapsed: Duration) -> Resul
         Phase::Succeeded => Outcome::Success,
         Phase::TimedOut => Outcome::Timeout,
         // Cancelling is somebody's wish, not a fault of the platform, whether or not the program had started.
-        Phase::Cancelled => Outcome::Error,
-        Phase::Failed if reason == Reason::Rejected => {
-            return Err(ApiError {
-                id: Some(id.to_owned()),
-                reason: Some(reason),
-                ..ApiError::new(StatusCode::BAD_REQUEST, "rejected", sentence(&status))
-            });
-        }
-        // There is output, if only an empty one, whenever the program may have started.
-        Phase::Failed if status.output.is_some() => Outcome::Error,
-        Phase::Failed => return Err(did_not_run(id, reason, &status)),
+        Phase::Cancelled | Phase::Failed => Outcome::Error,
         Phase::Queued | Phase::Running => return Err(failure(id, &BackendError::NoResult)),
     };
     Ok(Executed {
@@ -158,11 +190,22 @@ fn sentence(status: &CodeExecutionStatus) -> String {
     known.unwrap_or_else(|| "the program could not be run".to_owned())
 }
 
-/// The answer to a request of which the backend has no status to show.
+/// The answer to a request for an execution of which the backend has no status to show.
 #[must_use]
 pub fn failure(id: &str, error: &BackendError) -> ApiError {
+    // Only where there is a record, or was.
+    let has_record = matches!(error, BackendError::Deleted | BackendError::NoResult);
+    ApiError {
+        id: has_record.then(|| id.to_owned()),
+        ..unserved(error)
+    }
+}
+
+/// The answer to a request that the backend does not serve.
+#[must_use]
+pub fn unserved(error: &BackendError) -> ApiError {
     let message = error.to_string();
-    let answer = match error {
+    match error {
         BackendError::Busy { retry_after } => ApiError::unavailable("busy", message, *retry_after),
         BackendError::Unavailable => ApiError::unavailable("backend_unavailable", message, 2),
         BackendError::QuotaExceeded => ApiError {
@@ -179,10 +222,12 @@ pub fn failure(id: &str, error: &BackendError) -> ApiError {
             reason: Some(Reason::InternalError),
             ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_result", message)
         },
-    };
-    ApiError {
-        id: Some(id.to_owned()),
-        ..answer
+        BackendError::KeyReused => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            message,
+        ),
+        BackendError::ListExpired => ApiError::invalid(message),
     }
 }
 

@@ -1,22 +1,31 @@
 //! The calls that are made to the Kubernetes API, each with a deadline, and which of its errors mean what.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use codeexec_crds::CodeExecution;
+use axum::http::{HeaderValue, header};
+use codeexec_crds::{CodeExecution, LABEL_USER};
 use futures::Stream;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::{Client, ResourceExt};
+use kube::core::Request;
+use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::record::Record;
+use super::table::{self, Table};
+use crate::backend::Query;
 
 /// Between two attempts of a call that may succeed when repeated.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Seconds after which a watch is renewed: load balancers with a short idle limit fall silent instead of closing.
 const WATCH_SECONDS: u32 = 200;
+
+/// Records in one page of a list that reads all of them; of each there is a line of metadata.
+const PAGE: u32 = 500;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +59,20 @@ impl ApiError {
     }
 }
 
+/// What came of a create.
+#[derive(Debug)]
+pub enum Created {
+    /// The object, with this uid.
+    New(String),
+    /// Nothing: there is one of that name, from a request of before or from somebody else.
+    Existing(Box<CodeExecution>),
+}
+
 /// The CodeExecutions of one namespace.
 #[derive(Clone)]
 pub struct Executions {
+    client: Client,
+    path: String,
     executions: Api<CodeExecution>,
     records: Api<Record>,
     selector: String,
@@ -73,38 +93,89 @@ impl Executions {
     #[must_use]
     pub fn new(client: Client, namespace: &str, selector: String, patience: Duration) -> Self {
         Self {
+            path: CodeExecution::url_path(&(), Some(namespace)),
             executions: Api::namespaced(client.clone(), namespace),
-            records: Api::namespaced(client, namespace),
+            records: Api::namespaced(client.clone(), namespace),
+            client,
             selector,
             patience,
         }
     }
 
-    /// Creates an execution and returns its uid. A retry that meets what an attempt of before has created,
-    /// unanswered, takes that: names are random, so it can be nobody else's.
+    /// Creates an execution. A retry that meets what an attempt of before has created, unanswered, takes that.
     ///
     /// # Errors
     /// [`ApiError`]. Unless it carries a status, the object may exist all the same.
-    pub async fn create(&self, execution: &CodeExecution) -> Result<String, ApiError> {
+    pub async fn create(&self, execution: &CodeExecution) -> Result<Created, ApiError> {
         let parameters = PostParams::default();
-        let created = self
-            .retried(|| async {
-                match self.executions.create(&parameters, execution).await {
-                    Ok(created) => Ok(created.metadata),
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                        let existing = self.executions.get(&execution.name_any()).await?;
-                        // Labels tell whose it is, the spec that it is this one.
-                        if existing.spec == execution.spec && existing.labels() == execution.labels() {
-                            Ok(existing.metadata)
-                        } else {
-                            Err(kube::Error::Api(status))
-                        }
+        let attempts = AtomicU32::new(0);
+        self.retried(|| async {
+            let is_first = attempts.fetch_add(1, Ordering::Relaxed) == 0;
+            match self.executions.create(&parameters, execution).await {
+                Ok(created) => Ok(Created::New(created.metadata.uid.unwrap_or_default())),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    let existing = self.executions.get(&execution.name_any()).await?;
+                    // Labels tell whose it is, the time at which it was made that it is this one.
+                    let is_own = !is_first
+                        && existing.spec == execution.spec
+                        && existing.labels() == execution.labels()
+                        && existing.annotations() == execution.annotations();
+                    match is_own {
+                        true => Ok(Created::New(existing.metadata.uid.unwrap_or_default())),
+                        false => Ok(Created::Existing(Box::new(existing))),
                     }
-                    Err(error) => Err(error),
                 }
-            })
-            .await?;
-        Ok(created.uid.unwrap_or_default())
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// The whole object of that name, or nothing if there is none.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn get_whole(&self, name: &str) -> Result<Option<CodeExecution>, ApiError> {
+        self.retried(|| self.executions.get_opt(name)).await
+    }
+
+    /// A page of a list, as a table.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn table(&self, query: &Query) -> Result<Table, ApiError> {
+        let parameters = ListParams {
+            field_selector: Some(table::fields(query)).filter(|fields| !fields.is_empty()),
+            limit: u32::try_from(query.limit).ok(),
+            continue_token: query.after.clone(),
+            ..ListParams::default()
+        };
+        let request = || -> kube::Result<_> {
+            let mut request = Request::new(&self.path)
+                .list(&parameters)
+                .map_err(kube::Error::BuildRequest)?;
+            request
+                .headers_mut()
+                .insert(header::ACCEPT, HeaderValue::from_static(table::MIME));
+            Ok(request)
+        };
+        self.retried(|| async { self.client.request(request()?).await })
+            .await
+    }
+
+    /// Opens the watch of one object.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn watch_one(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Record>>> + use<>, ApiError> {
+        let parameters = WatchParams::default()
+            .fields(&format!("metadata.name={name}"))
+            .timeout(WATCH_SECONDS);
+        self.retried(|| self.records.watch(&parameters, version)).await
     }
 
     /// The record of that name, or nothing if there is none.
@@ -156,6 +227,38 @@ impl Executions {
             .labels(&self.selector)
             .timeout(WATCH_SECONDS);
         self.retried(|| self.records.watch(&parameters, version)).await
+    }
+
+    /// Reads the metadata of everybody's executions, and returns the resource version at which a watch of them
+    /// begins.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn list_counted(&self, mut tell: impl FnMut(&ObjectMeta)) -> Result<String, ApiError> {
+        let mut parameters = ListParams::default().labels(LABEL_USER).limit(PAGE);
+        loop {
+            let page = self.retried(|| self.records.list_metadata(&parameters)).await?;
+            page.items.iter().for_each(|object| tell(&object.metadata));
+            // Every page is of the first one's version.
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters.continue_token = Some(token),
+                None => return Ok(page.metadata.resource_version.unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Opens the watch of the metadata of everybody's executions.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn watch_counted(
+        &self,
+        version: &str,
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<PartialObjectMeta<Record>>>> + use<>, ApiError>
+    {
+        let parameters = WatchParams::default().labels(LABEL_USER).timeout(WATCH_SECONDS);
+        self.retried(|| self.records.watch_metadata(&parameters, version))
+            .await
     }
 
     /// Repeats a call until it succeeds, is refused for good, or the patience is over. An attempt gets half of

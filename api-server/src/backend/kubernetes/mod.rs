@@ -6,11 +6,16 @@
 //! ```
 
 mod api;
+mod counted;
+mod follow;
+mod joined;
 mod record;
+mod table;
 mod waiters;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use codeexec_crds::{
@@ -25,10 +30,12 @@ use kube::{Client, Config};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::api::{ApiError, Executions};
+use self::api::{ApiError, Created, Executions};
+use self::counted::Counting;
 use self::waiters::{News, Waiter, Waiters};
 use self::watch::Watch;
-use super::{Backend, BackendError, Job};
+use super::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use crate::limits::Limits;
 use crate::settings::Settings;
 
 /// What an answer may take beyond queue and program: starting the Pod, and reporting.
@@ -37,6 +44,9 @@ const SLACK: Duration = Duration::from_secs(20);
 /// From when on, and how often, a waiter looks for itself, in case the watch missed something.
 const OWN_LOOK_AFTER: Duration = Duration::from_secs(5);
 const OWN_LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Pages that a list reads at most until one holds something that is asked for.
+const PAGES_WITHOUT_A_MATCH: u32 = 10;
 
 /// Between attempts to cancel what nobody waits for any more, and how many there are.
 const CANCEL_PAUSE: Duration = Duration::from_secs(2);
@@ -61,19 +71,32 @@ pub enum KubernetesError {
 /// Runs programs as CodeExecutions.
 #[derive(Debug)]
 pub struct KubernetesBackend {
+    replica: Arc<Replica>,
+    watch: Watch,
+    counting: Counting,
+}
+
+/// What each request of this replica works with.
+#[derive(Debug)]
+struct Replica {
     executions: Executions,
     waiters: Waiters,
-    watch: Watch,
-    replica: String,
+    limits: Arc<Limits>,
+    name: String,
     queue_timeout: Duration,
     stopping: CancellationToken,
 }
 
 impl KubernetesBackend {
-    /// Starts the watch. A Kubernetes API that does not answer is not an error: service begins once it does. The
+    /// Starts the watches. A Kubernetes API that does not answer is not an error: service begins once it does. The
     /// client must not retry by itself.
     #[must_use]
-    pub fn with_client(client: Client, settings: &Settings, stopping: CancellationToken) -> Self {
+    pub fn with_client(
+        client: Client,
+        settings: &Settings,
+        limits: Arc<Limits>,
+        stopping: CancellationToken,
+    ) -> Self {
         let replica = settings.replica();
         let namespace = &settings.executions_namespace;
         tracing::info!(%namespace, %replica, "executions run in the cluster");
@@ -82,32 +105,104 @@ impl KubernetesBackend {
         let waiters = Waiters::default();
         let watch = Watch::new(executions.clone(), waiters.clone());
         tokio::spawn(watch.clone().run());
-        Self {
+        let counting = Counting::new(executions.clone(), limits.clone());
+        tokio::spawn(counting.clone().run());
+        let replica = Arc::new(Replica {
             executions,
             waiters,
-            watch,
-            replica,
+            limits,
+            name: replica,
             queue_timeout: settings.queue_timeout(),
             stopping,
+        });
+        Self {
+            replica,
+            watch,
+            counting,
         }
     }
+}
 
-    async fn run(&self, job: Job) -> Result<CodeExecutionStatus, BackendError> {
+impl Replica {
+    async fn start(self: Arc<Self>, job: Job, keep: Keep) -> Result<Started, BackendError> {
         let timeout = Duration::from_secs(u64::try_from(job.spec.timeout_seconds).unwrap_or_default());
-        let execution = object(&job, &self.replica);
+        let execution = object(&job, &self.name);
         let waiter = self.waiters.register(&job.id);
-        let mut unwanted = CancelOnDrop::new(self, job.id.clone());
+        let mut unwanted = CancelOnDrop::new(&self, job.id.clone(), keep);
         match self.executions.create(&execution).await {
-            Ok(uid) => waiter.created(&uid),
+            Ok(Created::New(uid)) => waiter.created(&uid),
+            Ok(Created::Existing(existing)) => {
+                unwanted.disarm();
+                return self.join(job, waiter, *existing);
+            }
             Err(error) => {
                 let refused = error.status().is_some_and(|status| status.code < 500);
                 unwanted.client_was_told_of_failure(!refused);
                 return Err(not_created(&job.id, &error));
             }
         }
-        let result = self.wait(&job.id, waiter, timeout).await;
-        unwanted.disarm();
-        result
+        let end = async move {
+            let result = self.wait(&job.id, waiter, timeout).await;
+            unwanted.disarm();
+            if !matches!(result, Err(BackendError::NoResult)) {
+                self.limits.ended(&job.spec.user, &job.id);
+            }
+            result
+        };
+        Ok(Started {
+            is_new: true,
+            end: end.boxed(),
+        })
+    }
+
+    async fn rejoin(self: Arc<Self>, job: Job) -> Result<Option<Started>, BackendError> {
+        let waiter = self.waiters.register(&job.id);
+        let existing = self.executions.get_whole(&job.id).await;
+        match existing.map_err(|error| not_read(&job.id, &error))? {
+            Some(existing) => self.join(job, waiter, existing).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Execution>, BackendError> {
+        let record = self.executions.get(id).await;
+        let record = record.map_err(|error| not_read(id, &error))?;
+        Ok(record.map(|record| Execution {
+            id: id.to_owned(),
+            user: record.spec.user,
+            created: record
+                .metadata
+                .creation_timestamp
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            status: record.status.unwrap_or_default(),
+        }))
+    }
+
+    /// Reads on while a page holds nothing that is asked for, within a bound: the Kubernetes API does not select
+    /// by time.
+    async fn list(&self, mut query: Query) -> Result<Page, BackendError> {
+        let mut page = Page::default();
+        for _ in 0..PAGES_WITHOUT_A_MATCH {
+            let table = self
+                .executions
+                .table(&query)
+                .await
+                .map_err(|error| not_listed(&error))?;
+            page.next = table.metadata.continue_.clone().filter(|token| !token.is_empty());
+            page.items = table.items();
+            page.items.retain(|listed| query.matches(listed));
+            if !page.items.is_empty() || page.next.is_none() {
+                break;
+            }
+            query.after.clone_from(&page.next);
+        }
+        Ok(page)
+    }
+
+    async fn cancel(&self, id: &str) -> Result<(), BackendError> {
+        let cancelled = self.executions.cancel(id).await;
+        cancelled.map_err(|error| not_read(id, &error))?;
+        Ok(())
     }
 
     async fn wait(
@@ -145,14 +240,31 @@ impl KubernetesBackend {
 }
 
 impl Backend for KubernetesBackend {
-    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
-        self.run(job).boxed()
+    fn start(&self, job: Job, keep: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+        self.replica.clone().start(job, keep).boxed()
+    }
+
+    fn rejoin(&self, job: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
+        self.replica.clone().rejoin(job).boxed()
+    }
+
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
+        self.replica.get(id).boxed()
+    }
+
+    fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
+        self.replica.list(query).boxed()
+    }
+
+    fn cancel<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        self.replica.cancel(id).boxed()
     }
 
     fn ready(&self) -> Result<(), String> {
-        match self.watch.is_up() {
-            true => Ok(()),
-            false => Err("the watch of executions is down".to_owned()),
+        match (self.watch.is_up(), self.counting.is_up()) {
+            (true, true) => Ok(()),
+            (false, _) => Err("the watch of executions is down".to_owned()),
+            (true, false) => Err("the watch that counts users' executions is down".to_owned()),
         }
     }
 }
@@ -210,9 +322,25 @@ fn not_created(name: &str, error: &ApiError) -> BackendError {
     }
 }
 
+fn not_read(name: &str, error: &ApiError) -> BackendError {
+    tracing::error!(%name, %error, "failed to read or change CodeExecution");
+    BackendError::Unavailable
+}
+
+fn not_listed(error: &ApiError) -> BackendError {
+    match error.status() {
+        // A token is good for some minutes only, and not every text is one.
+        Some(status) if matches!(status.code, 400 | 410) => BackendError::ListExpired,
+        _ => {
+            tracing::error!(%error, "failed to list CodeExecutions");
+            BackendError::Unavailable
+        }
+    }
+}
+
 /// Cancels an execution when its request is dropped, which is what a client that hangs up comes to.
-struct CancelOnDrop<'a> {
-    backend: &'a KubernetesBackend,
+struct CancelOnDrop {
+    replica: Arc<Replica>,
     name: String,
     state: Wanted,
 }
@@ -223,21 +351,27 @@ enum Wanted {
     ByClient,
     /// By nobody: the client was told that it failed, so it must not run some time later.
     No,
-    /// It ended, or never began.
+    /// It runs to its end, or ended, or never began.
     Settled,
 }
 
-impl<'a> CancelOnDrop<'a> {
-    fn new(backend: &'a KubernetesBackend, name: String) -> Self {
+impl CancelOnDrop {
+    fn new(replica: &Arc<Replica>, name: String, keep: Keep) -> Self {
+        let state = match keep {
+            Keep::WhileWaitedFor => Wanted::ByClient,
+            Keep::ToItsEnd => Wanted::Settled,
+        };
         Self {
-            backend,
+            replica: replica.clone(),
             name,
-            state: Wanted::ByClient,
+            state,
         }
     }
 
     fn client_was_told_of_failure(&mut self, may_exist: bool) {
-        self.state = if may_exist { Wanted::No } else { Wanted::Settled };
+        if self.state == Wanted::ByClient {
+            self.state = if may_exist { Wanted::No } else { Wanted::Settled };
+        }
     }
 
     fn disarm(&mut self) {
@@ -245,17 +379,17 @@ impl<'a> CancelOnDrop<'a> {
     }
 }
 
-impl Drop for CancelOnDrop<'_> {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         let unwanted = match self.state {
-            Wanted::ByClient => !self.backend.stopping.is_cancelled(),
+            Wanted::ByClient => !self.replica.stopping.is_cancelled(),
             Wanted::No => true,
             Wanted::Settled => false,
         };
         // A runtime that shuts down drops its requests outside of itself.
         if unwanted && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(cancel(
-                self.backend.executions.clone(),
+                self.replica.executions.clone(),
                 std::mem::take(&mut self.name),
             ));
         }

@@ -8,9 +8,12 @@ use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
 
-/// A CodeExecution without its spec, which is skipped while it is read.
+/// A CodeExecution without its program, which is skipped while it is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Record {
+    /// Whose it is.
+    #[serde(default)]
+    pub spec: Asked,
     /// Its name, uid and resource version.
     pub metadata: ObjectMeta,
     /// How it stands.
@@ -18,7 +21,34 @@ pub struct Record {
     pub status: Option<CodeExecutionStatus>,
 }
 
+/// What is kept of a spec.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Asked {
+    /// Who asked. Nobody where the Kubernetes API named none, which it does not do.
+    #[serde(default)]
+    pub user: String,
+}
+
+impl From<CodeExecution> for Record {
+    fn from(execution: CodeExecution) -> Self {
+        Self {
+            metadata: execution.metadata,
+            spec: Asked {
+                user: execution.spec.user,
+            },
+            status: execution.status,
+        }
+    }
+}
+
 impl Record {
+    /// Whether its status is an end.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase);
+        phase.is_some_and(Phase::is_terminal)
+    }
+
     /// Its status, if that is an end.
     #[must_use]
     pub fn into_end(self) -> Option<CodeExecutionStatus> {

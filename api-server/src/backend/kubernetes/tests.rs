@@ -21,6 +21,9 @@ use kube::ResourceExt;
 
 use super::*;
 
+mod counting;
+mod retries;
+
 /// What the fake has seen, and how it behaves.
 #[derive(Clone, Default)]
 struct Fake(Arc<FakeState>);
@@ -34,6 +37,10 @@ struct FakeState {
     lost: Mutex<bool>,
     /// fake --watch events--> the open watch
     events_tx: Mutex<Option<mpsc::UnboundedSender<Value>>>,
+    /// fake --watch events--> the open watch that counts
+    counted_tx: Mutex<Option<mpsc::UnboundedSender<Value>>>,
+    /// fake --watch events--> the open watch of one object
+    one_tx: Mutex<Option<mpsc::UnboundedSender<Value>>>,
     changed: signal::Sender<u64>,
 }
 
@@ -111,6 +118,16 @@ impl Fake {
         }
     }
 
+    fn watch(&self, watch: &Mutex<Option<mpsc::UnboundedSender<Value>>>) -> Response {
+        let (events_tx, events_rx) = mpsc::unbounded_channel::<Value>();
+        *watch.lock().unwrap() = Some(events_tx);
+        let lines = futures::stream::unfold(events_rx, |mut events_rx| async {
+            let event = events_rx.recv().await?;
+            Some((Ok::<_, Infallible>(Bytes::from(format!("{event}\n"))), events_rx))
+        });
+        Body::from_stream(lines.boxed()).into_response()
+    }
+
     fn close_watch(&self) {
         *self.0.events_tx.lock().unwrap() = None;
     }
@@ -126,25 +143,50 @@ async fn list_or_watch(
     State(fake): State<Fake>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> axum::response::Result<Response> {
-    assert_eq!(query["labelSelector"], "codeexec.dev/replica=replica-1");
-    if !query.contains_key("watch") {
-        fake.note("list".to_owned())?;
-        assert_eq!(query["limit"], "1");
-        return Ok(Json(
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                              "metadata": {"resourceVersion": "7"}, "items": []}),
-        )
-        .into_response());
+    if let Some(name) = query
+        .get("fieldSelector")
+        .and_then(|fields| fields.strip_prefix("metadata.name="))
+    {
+        fake.note(format!("one {name} from {}", query["resourceVersion"]))?;
+        return Ok(fake.watch(&fake.0.one_tx));
     }
-    fake.note(format!("watch from {}", query["resourceVersion"]))?;
+    if query.contains_key("fieldSelector") {
+        return fake.table(&query);
+    }
+    let counts = match query["labelSelector"].as_str() {
+        "codeexec.dev/replica=replica-1" => false,
+        "codeexec.dev/user" => true,
+        other => panic!("{other}"),
+    };
+    let name = if counts { "count by " } else { "" };
+    if !query.contains_key("watch") {
+        fake.note(format!("{name}list"))?;
+        assert_eq!(query["limit"], if counts { "500" } else { "1" });
+        let mut metadata = json!({"resourceVersion": "7"});
+        let mut items = vec![];
+        if counts {
+            // Two pages, whatever there is.
+            let pages = fake.objects().values().cloned().collect::<Vec<_>>();
+            let (first, second) = pages.split_at(pages.len() / 2);
+            items = match query.contains_key("continue") {
+                true => second.to_vec(),
+                false => first.to_vec(),
+            };
+            if !query.contains_key("continue") {
+                metadata["continue"] = json!("there is more");
+            }
+        }
+        let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                          "metadata": metadata, "items": items});
+        return Ok(Json(list).into_response());
+    }
+    fake.note(format!("{name}watch from {}", query["resourceVersion"]))?;
     assert_eq!(query["timeoutSeconds"], "200");
-    let (events_tx, events_rx) = mpsc::unbounded_channel::<Value>();
-    *fake.0.events_tx.lock().unwrap() = Some(events_tx);
-    let lines = futures::stream::unfold(events_rx, |mut events_rx| async {
-        let event = events_rx.recv().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(format!("{event}\n"))), events_rx))
-    });
-    Ok(Body::from_stream(lines.boxed()).into_response())
+    Ok(fake.watch(if counts {
+        &fake.0.counted_tx
+    } else {
+        &fake.0.events_tx
+    }))
 }
 
 async fn create(State(fake): State<Fake>, Json(mut object): Json<Value>) -> axum::response::Result<Response> {
@@ -186,36 +228,49 @@ async fn patch(
     })
 }
 
+type Backends = (Fake, Arc<KubernetesBackend>, Arc<Limits>);
+
+/// A replica that counts nothing.
 async fn backend() -> (Fake, Arc<KubernetesBackend>) {
-    let fake = Fake::default();
+    let (fake, backend, _) = backend_on(Fake::default(), &["--rate-limit", "0"]).await;
+    (fake, backend)
+}
+
+async fn backend_on(fake: Fake, flags: &[&str]) -> Backends {
     let client = Client::new(fake.router(), "codeexec-executions");
-    let flags = [
+    let always = [
         "codeexec-api",
         "--replica",
         "replica-1",
         "--kube-timeout-ms",
         "400",
     ];
-    let settings = Settings::parse_from(flags);
-    let backend = Arc::new(KubernetesBackend::with_client(
-        client,
-        &settings,
-        CancellationToken::new(),
-    ));
+    let settings = Settings::parse_from([&always, flags].concat());
+    let limits = Limits::shared(&settings);
+    let stopping = CancellationToken::new();
+    let backend = KubernetesBackend::with_client(client, &settings, limits.clone(), stopping);
     fake.called("watch", 1).await;
-    (fake, backend)
+    (fake, Arc::new(backend), limits)
 }
 
 type Answer = tokio::task::JoinHandle<Result<CodeExecutionStatus, BackendError>>;
 
+fn job(id: &str) -> Job {
+    Job {
+        id: id.to_owned(),
+        spec: CodeExecutionSpec::python("print(42)"),
+    }
+}
+
+async fn execute(backend: &KubernetesBackend, job: Job) -> Result<CodeExecutionStatus, BackendError> {
+    backend.start(job, Keep::WhileWaitedFor).await?.end.await
+}
+
 /// Sends a program and waits until its object exists.
 async fn sent(fake: &Fake, backend: &Arc<KubernetesBackend>) -> Answer {
     let (backend, creates) = (backend.clone(), fake.calls("create"));
-    let job = Job {
-        id: super::super::new_id(),
-        spec: CodeExecutionSpec::python("print(42)"),
-    };
-    let answer = tokio::spawn(async move { backend.execute(job).await });
+    let job = job(&super::super::new_id());
+    let answer = tokio::spawn(async move { execute(&backend, job).await });
     fake.called("create", creates + 1).await;
     while fake.objects().is_empty() {
         tokio::task::yield_now().await;
@@ -323,11 +378,7 @@ async fn refusals_of_the_kubernetes_api_are_told_apart() {
     ] {
         let (fake, backend) = backend().await;
         fake.0.create_failures.lock().unwrap().push((code, reason, false));
-        let job = Job {
-            id: "cex-1".to_owned(),
-            spec: CodeExecutionSpec::python("1"),
-        };
-        assert_eq!(backend.execute(job).await, Err(expected));
+        assert_eq!(execute(&backend, job("cex-1")).await, Err(expected));
         assert_eq!((fake.calls("create"), fake.calls("patch")), (1, 0));
     }
 }
@@ -340,12 +391,11 @@ async fn a_lost_kubernetes_api_is_told_within_the_deadline_and_service_resumes()
         "ERROR",
         &json!({"status": "Failure", "code": 500, "reason": "InternalError", "message": "gone"}),
     );
-    let job = Job {
-        id: "cex-1".to_owned(),
-        spec: CodeExecutionSpec::python("1"),
-    };
     let began = Instant::now();
-    assert_eq!(backend.execute(job).await, Err(BackendError::Unavailable));
+    assert_eq!(
+        execute(&backend, job("cex-1")).await,
+        Err(BackendError::Unavailable)
+    );
     assert!(began.elapsed() < Duration::from_secs(1));
     assert!(backend.ready().is_err());
     *fake.0.lost.lock().unwrap() = false;
@@ -366,11 +416,11 @@ async fn a_client_that_hangs_up_cancels_unless_the_server_stops() {
         1,
     )
     .await;
-    assert!(backend.waiters.names().is_empty());
+    assert!(backend.replica.waiters.names().is_empty());
 
     let (fake, backend) = self::backend().await;
     let answer = sent(&fake, &backend).await;
-    backend.stopping.cancel();
+    backend.replica.stopping.cancel();
     answer.abort();
     assert!(answer.await.unwrap_err().is_cancelled());
     assert_eq!(fake.calls("patch"), 0);

@@ -1,6 +1,7 @@
 //! Who waits for which execution.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codeexec_crds::CodeExecutionStatus;
@@ -20,11 +21,13 @@ pub enum News {
 /// Every waiter of this replica. Results for which there is none are dropped on arrival.
 #[derive(Clone, Debug, Default)]
 pub struct Waiters {
-    by_name: Arc<Mutex<HashMap<String, Entry>>>,
+    by_name: Arc<Mutex<HashMap<String, Vec<Entry>>>>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Tells apart those that wait for the same execution, which retries do.
+    number: u64,
     /// Known once the create was answered. The name alone is ours too, but somebody may delete the object and
     /// make another of the same name, which is then another execution.
     uid: Option<String>,
@@ -36,6 +39,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Waiter {
     name: String,
+    number: u64,
     waiters: Waiters,
     /// watch --news--> the request that waits
     pub news_rx: oneshot::Receiver<News>,
@@ -45,10 +49,18 @@ impl Waiters {
     /// Begins to wait. Done before the object is created: its end may be seen before the create is answered.
     #[must_use]
     pub fn register(&self, name: &str) -> Waiter {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (news_tx, news_rx) = oneshot::channel();
-        self.lock().insert(name.to_owned(), Entry { uid: None, news_tx });
+        let entry = Entry {
+            number,
+            uid: None,
+            news_tx,
+        };
+        self.lock().entry(name.to_owned()).or_default().push(entry);
         Waiter {
             name: name.to_owned(),
+            number,
             waiters: self.clone(),
             news_rx,
         }
@@ -74,9 +86,13 @@ impl Waiters {
 
     /// Tells the waiter of an object that could not be found, once it is known to have existed.
     pub fn missing(&self, name: &str) {
-        let uid = self.lock().get(name).and_then(|entry| entry.uid.clone());
-        if uid.is_some() {
-            self.tell(Some(name), uid.as_deref(), News::Gone);
+        let uids: Vec<String> = {
+            let waiters = self.lock();
+            let entries = waiters.get(name).into_iter().flatten();
+            entries.filter_map(|entry| entry.uid.clone()).collect()
+        };
+        for uid in uids {
+            self.tell(Some(name), Some(&uid), News::Gone);
         }
     }
 
@@ -89,16 +105,26 @@ impl Waiters {
     fn tell(&self, name: Option<&str>, uid: Option<&str>, news: News) {
         let Some(name) = name else { return };
         let mut waiters = self.lock();
-        let meant = waiters
-            .get(name)
-            .is_some_and(|entry| entry.uid.is_none() || entry.uid.as_deref() == uid);
-        if meant && let Some(entry) = waiters.remove(name) {
+        let Some(entries) = waiters.get_mut(name) else {
+            return;
+        };
+        let is_meant = |entry: &mut Entry| entry.uid.is_none() || entry.uid.as_deref() == uid;
+        let told: Vec<Entry> = entries.extract_if(.., is_meant).collect();
+        if entries.is_empty() {
+            waiters.remove(name);
+        }
+        let mut told = told.into_iter();
+        let first = told.next();
+        for entry in told {
             // Whoever waited may have gone this moment.
+            let _ = entry.news_tx.send(news.clone());
+        }
+        if let Some(entry) = first {
             let _ = entry.news_tx.send(news);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Entry>>> {
         // Nothing in here can panic halfway through a change.
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +133,9 @@ impl Waiters {
 impl Waiter {
     /// Notes the uid that the create was answered with.
     pub fn created(&self, uid: &str) {
-        if let Some(entry) = self.waiters.lock().get_mut(&self.name) {
+        let mut waiters = self.waiters.lock();
+        let mut entries = waiters.get_mut(&self.name).into_iter().flatten();
+        if let Some(entry) = entries.find(|entry| entry.number == self.number) {
             entry.uid = Some(uid.to_owned());
         }
     }
@@ -115,7 +143,13 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.waiters.lock().remove(&self.name);
+        let mut waiters = self.waiters.lock();
+        if let Some(entries) = waiters.get_mut(&self.name) {
+            entries.retain(|entry| entry.number != self.number);
+            if entries.is_empty() {
+                waiters.remove(&self.name);
+            }
+        }
     }
 }
 
@@ -169,6 +203,23 @@ mod tests {
         waiter.created("1");
         waiters.seen(record("a", "2", Phase::Succeeded));
         assert_eq!(told(&mut waiter), None);
+    }
+
+    #[test]
+    fn all_who_wait_for_the_same_are_told_and_one_that_leaves_takes_nobody_along() {
+        let waiters = Waiters::default();
+        let (mut one, other, mut third) = (
+            waiters.register("a"),
+            waiters.register("a"),
+            waiters.register("a"),
+        );
+        drop(other);
+        third.created("1");
+        waiters.seen(record("a", "1", Phase::Succeeded));
+        assert!(matches!(told(&mut one), Some(News::Ended(_))));
+        assert!(matches!(told(&mut third), Some(News::Ended(_))));
+        drop((one, third));
+        assert!(waiters.names().is_empty());
     }
 
     #[test]

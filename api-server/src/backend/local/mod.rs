@@ -5,19 +5,23 @@
 //!      ▲                  stdin: request    stdout: frames    │
 //!      └───────────────── outcome ◀── transcript ◀────────────┘
 //! ```
+//!
+//! Each program has a task of its own, which whoever waits for its end only listens to: see `run.rs`.
 
 mod cgroup;
 mod checks;
 mod processes;
 mod python;
 mod queue;
+mod records;
+mod run;
 mod sandbox;
 mod session;
 
+use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use codeexec_crds::CodeExecutionStatus;
 use codeexec_runner::frames::Ready;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,9 +30,11 @@ use self::cgroup::Cgroups;
 pub use self::cgroup::NoCgroup;
 use self::checks::Missing;
 use self::queue::Queue;
+use self::records::Records;
 use self::sandbox::Sandbox;
 use self::session::Session;
-use super::{Backend, BackendError, Job};
+use super::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::settings::{CgroupUse, Settings};
 use crate::usage::Ledger;
@@ -58,13 +64,21 @@ fn lines(missing: &[Missing]) -> String {
 /// Runs programs on this machine.
 #[derive(Debug)]
 pub struct LocalBackend {
-    sandbox: Arc<Sandbox>,
+    machine: Arc<Machine>,
+}
+
+/// What each program runs with.
+#[derive(Debug)]
+struct Machine {
+    sandbox: Sandbox,
     /// What holds the programs' memory, or why the runner does.
     cgroups: Result<Cgroups, NoCgroup>,
     queue: Queue,
     vcpu_second_price: f64,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
+    records: Records,
+    limits: Arc<Limits>,
 }
 
 impl LocalBackend {
@@ -72,7 +86,11 @@ impl LocalBackend {
     ///
     /// # Errors
     /// [`LocalError`].
-    pub async fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, LocalError> {
+    pub async fn start(
+        settings: &Settings,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LocalError> {
         let checks::Found {
             sandbox,
             python,
@@ -112,50 +130,34 @@ impl LocalBackend {
             memory_limit_bytes = settings.memory_limit_bytes,
             "memory is held by {held_by}",
         );
-        Ok(Self {
-            sandbox: Arc::new(sandbox),
+        let queue = Queue::new(settings.max_concurrent(), settings.queue_timeout());
+        let machine = Arc::new(Machine {
+            sandbox,
             cgroups,
-            queue: Queue::new(settings.max_concurrent(), settings.queue_timeout()),
+            queue,
+            records: Records::default(),
+            limits,
             vcpu_second_price: settings.vcpu_second_price,
             ledger: Arc::default(),
             metrics,
-        })
+        });
+        Ok(Self { machine })
     }
 
     /// What has ended here.
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {
-        self.ledger.clone()
+        self.machine.ledger.clone()
     }
 
     /// Why programs have no cgroup of their own; `None` where they do.
     #[must_use]
     pub fn why_no_cgroup(&self) -> Option<&NoCgroup> {
-        self.cgroups.as_ref().err()
-    }
-
-    async fn run(&self, job: Job) -> Result<CodeExecutionStatus, BackendError> {
-        let came = Instant::now();
-        let turn = self.queue.turn().await?;
-        let queued = came.elapsed();
-        let session = Session::start(&self.sandbox, self.cgroups.as_ref().ok()).await;
-        let mut session = session.map_err(|error| {
-            tracing::error!(id = %job.id, %error, "failed to start a sandbox");
-            BackendError::Unavailable
-        })?;
-        let status = session.run(&job, queued, self.vcpu_second_price).await;
-        self.ledger.note(&job.spec.user, &status);
-        self.metrics.executions.ended(false, &status);
-        // The answer need not wait until the last process is gone, but the next program does.
-        tokio::spawn(async move {
-            session.end().await;
-            drop(turn);
-        });
-        Ok(status)
+        self.machine.cgroups.as_ref().err()
     }
 }
 
-impl Drop for LocalBackend {
+impl Drop for Machine {
     fn drop(&mut self) {
         if let Ok(cgroups) = &self.cgroups {
             cgroups.wait_until_gone();
@@ -183,8 +185,27 @@ async fn first_start(sandbox: &Sandbox, cgroups: Option<&Cgroups>) -> Result<Rea
 }
 
 impl Backend for LocalBackend {
-    fn execute(&self, job: Job) -> BoxFuture<'_, Result<CodeExecutionStatus, BackendError>> {
-        self.run(job).boxed()
+    fn start(&self, job: Job, keep: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+        ready(self.machine.clone().start(job, keep)).boxed()
+    }
+
+    fn rejoin(&self, job: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
+        ready(self.machine.rejoin(&job)).boxed()
+    }
+
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
+        ready(Ok(self.machine.records.get(id))).boxed()
+    }
+
+    fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
+        ready(Ok(self.machine.records.list(&query))).boxed()
+    }
+
+    fn cancel<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        if let Some(record) = self.machine.records.find(id) {
+            record.cancel.cancel();
+        }
+        ready(Ok(())).boxed()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -19,7 +19,7 @@ const RETRY_AFTER: u32 = 2;
 #[derive(Debug)]
 pub struct Queue {
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     most_waiting: usize,
     patience: Duration,
 }
@@ -30,41 +30,87 @@ impl Queue {
     pub fn new(running: usize, patience: Duration) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(running)),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             most_waiting: running * WAITING_PER_RUNNING,
             patience,
         }
     }
 
-    /// Waits for a turn, in the order of asking. The turn lasts until what is returned is dropped.
+    /// Takes a place.
     ///
     /// # Errors
-    /// [`BackendError::Busy`] when too many wait already, or it took too long.
-    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, BackendError> {
-        let busy = BackendError::Busy {
-            retry_after: RETRY_AFTER,
+    /// [`BackendError::Busy`] when too many wait already.
+    pub fn place(&self) -> Result<Place, BackendError> {
+        let turn = self.turns.clone().try_acquire_owned().ok();
+        let waiting = match turn {
+            Some(_) => None,
+            None => Some(Waiting::among(&self.waiting)),
         };
-        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
-            return Ok(turn);
+        if waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.before >= self.most_waiting)
+        {
+            return Err(BUSY);
         }
-        let place = Place(&self.waiting);
-        if place.0.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
-            return Err(busy);
+        Ok(Place {
+            turn,
+            _waiting: waiting,
+            turns: self.turns.clone(),
+            patience: self.patience,
+        })
+    }
+}
+
+const BUSY: BackendError = BackendError::Busy {
+    retry_after: RETRY_AFTER,
+};
+
+/// A place in the queue. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    turn: Option<OwnedSemaphorePermit>,
+    /// Until the turn comes.
+    _waiting: Option<Waiting>,
+    turns: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Place {
+    /// Waits for the turn, in the order of asking. It lasts until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`BackendError::Busy`] when it took too long.
+    pub async fn turn(mut self) -> Result<OwnedSemaphorePermit, BackendError> {
+        if let Some(turn) = self.turn.take() {
+            return Ok(turn);
         }
         match timeout(self.patience, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
             // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(busy),
+            Ok(Err(_)) | Err(_) => Err(BUSY),
         }
     }
 }
 
-/// A place in the queue, given back however the waiting ends.
-struct Place<'a>(&'a AtomicUsize);
+/// One of those that wait, however the waiting ends.
+#[derive(Debug)]
+struct Waiting {
+    all: Arc<AtomicUsize>,
+    before: usize,
+}
 
-impl Drop for Place<'_> {
+impl Waiting {
+    fn among(all: &Arc<AtomicUsize>) -> Self {
+        Self {
+            before: all.fetch_add(1, Ordering::Relaxed),
+            all: all.clone(),
+        }
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -76,15 +122,15 @@ mod tests {
     #[tokio::test]
     async fn more_than_the_queue_holds_are_turned_away_at_once() {
         let queue = Queue::new(1, Duration::from_secs(60));
-        let running = queue.turn().await.unwrap();
-        let mut waiting: Vec<_> = (0..16).map(|_| Box::pin(queue.turn())).collect();
+        let running = queue.place().unwrap().turn().await.unwrap();
+        let mut waiting: Vec<_> = (0..16).map(|_| Box::pin(queue.place().unwrap().turn())).collect();
         for one in &mut waiting {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }
-        assert!(matches!(queue.turn().await, Err(BackendError::Busy { .. })));
+        assert!(matches!(queue.place(), Err(BackendError::Busy { .. })));
         // One that gives up makes room for another.
         drop(waiting.pop());
-        let mut another = Box::pin(queue.turn());
+        let mut another = Box::pin(queue.place().unwrap().turn());
         assert!(futures::poll!(another.as_mut()).is_pending());
         drop(running);
         assert!(waiting.remove(0).await.is_ok());
@@ -93,7 +139,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_ever() {
         let queue = Queue::new(1, Duration::from_secs(60));
-        let _running = queue.turn().await.unwrap();
-        assert!(matches!(queue.turn().await, Err(BackendError::Busy { .. })));
+        let _running = queue.place().unwrap().turn().await.unwrap();
+        let turn = queue.place().unwrap().turn().await;
+        assert!(matches!(turn, Err(BackendError::Busy { .. })));
     }
 }

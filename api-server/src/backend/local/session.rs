@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::cgroup::{Cgroup, Cgroups};
 use super::processes::kill_sandbox;
@@ -117,9 +118,15 @@ impl Session {
         .await
     }
 
-    /// Runs the one program and says how it went, and what it cost at `price` a vCPU-second. `queued` is how long the
-    /// job waited for its turn.
-    pub async fn run(&mut self, job: &Job, queued: Duration, price: f64) -> CodeExecutionStatus {
+    /// Runs the one program, unless it is cancelled, and says how it went, and what it cost at `price` a vCPU-second.
+    /// `queued` is how long the job waited for its turn.
+    pub async fn run(
+        &mut self,
+        job: &Job,
+        queued: Duration,
+        price: f64,
+        cancel: &CancellationToken,
+    ) -> CodeExecutionStatus {
         let limits = budget::output_limits(&CodeExecution::new(&job.id, job.spec.clone()));
         let request = encode(&ToRunner::Request(Box::new(runner_request(
             &job.id, &job.spec, limits,
@@ -148,21 +155,15 @@ impl Session {
             );
             tokio::join!(write, read).1
         };
-        let ended = timeout(lives, conversation).await;
+        let ended = tokio::select! {
+            ended = timeout(lives, conversation) => Some(ended),
+            () = cancel.cancelled() => None,
+        };
         let end = match ended {
-            Ok(Ok(())) if transcript.result().is_some() => End::Reported,
-            Ok(_) if self.cgroup.as_ref().is_some_and(Cgroup::was_full) => End::OutOfMemory,
-            Ok(read) => {
-                let said = diagnostics(&mut self.stderr).await;
-                tracing::error!(id = %job.id, error = ?read.err(), %said, "the sandbox ended without a result");
-                End::Internal(match moments.ready {
-                    Some(_) => "the runner ended without a result".to_owned(),
-                    None => "the sandbox could not be started".to_owned(),
-                })
-            }
-            Err(_) => {
-                tracing::error!(id = %job.id, "the sandbox did not keep its timeout and was killed");
-                End::PodDeadline
+            None => End::Cancelled,
+            Some(ended) => {
+                self.end_of(job, ended, moments.ready.is_some(), &transcript)
+                    .await
             }
         };
         let facts = Facts {
@@ -170,6 +171,32 @@ impl Session {
             ..self.facts(moments, &transcript, queued)
         };
         outcome::status(&job.spec, &end, &transcript, facts, Timestamp::now())
+    }
+
+    /// What ended a conversation that nobody cancelled.
+    async fn end_of(
+        &mut self,
+        job: &Job,
+        ended: Result<io::Result<()>, tokio::time::error::Elapsed>,
+        was_ready: bool,
+        transcript: &Transcript,
+    ) -> End {
+        match ended {
+            Ok(Ok(())) if transcript.result().is_some() => End::Reported,
+            Ok(_) if self.cgroup.as_ref().is_some_and(Cgroup::was_full) => End::OutOfMemory,
+            Ok(read) => {
+                let said = diagnostics(&mut self.stderr).await;
+                tracing::error!(id = %job.id, error = ?read.err(), %said, "the sandbox ended without a result");
+                End::Internal(match was_ready {
+                    true => "the runner ended without a result".to_owned(),
+                    false => "the sandbox could not be started".to_owned(),
+                })
+            }
+            Err(_) => {
+                tracing::error!(id = %job.id, "the sandbox did not keep its timeout and was killed");
+                End::PodDeadline
+            }
+        }
     }
 
     fn facts(&self, moments: Moments, transcript: &Transcript, queued: Duration) -> Facts {

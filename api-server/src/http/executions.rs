@@ -1,0 +1,196 @@
+//! `/api/executions`: to begin an execution without waiting for it, to look at it, to cancel it, to list them.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use codeexec_crds::Reason;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::answer::{executed, unserved};
+use super::error::ApiError;
+use super::log::ExecutionId;
+use super::query;
+use super::submit::{Submission, submit};
+use crate::app::App;
+use crate::auth::Identity;
+use crate::backend::{Execution, Keep, Page, Stage};
+
+/// An execution that has not ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unfinished {
+    id: String,
+    status: Stage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<i32>,
+}
+
+/// An execution in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    id: String,
+    user: String,
+    status: Stage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    created_at: Timestamp,
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+struct List {
+    items: Vec<Item>,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// `POST /api/executions`: begins one, and does not wait for its end.
+pub async fn begin(
+    State(app): State<App>,
+    Extension(caller): Extension<Identity>,
+    Extension(logged): Extension<ExecutionId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let Submission {
+        id,
+        started,
+        headers: told,
+    } = match submit(&app, &caller, &logged, &headers, body, Keep::ToItsEnd).await {
+        Ok(submission) => submission,
+        Err(response) => return response,
+    };
+    // What runs goes on without us.
+    let is_new = started.is_new;
+    drop(started);
+    let mut response = match stands(&app, &caller, &id, is_new).await {
+        Ok(body) => (StatusCode::ACCEPTED, Json(body)).into_response(),
+        Err(error) => error.into_response(),
+    };
+    // The characters of a name are those of a path.
+    if let Ok(location) = HeaderValue::try_from(format!("/api/executions/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response.headers_mut().extend(told);
+    response
+}
+
+/// How one stands that was just begun, or was found.
+async fn stands(app: &App, caller: &Identity, id: &str, is_new: bool) -> Result<Unfinished, ApiError> {
+    if is_new {
+        return Ok(Unfinished {
+            id: id.to_owned(),
+            status: Stage::Queued,
+            created_at: None,
+            started_at: None,
+            queue_position: None,
+        });
+    }
+    Ok(unfinished(&find(app, caller, id).await?))
+}
+
+/// `GET /api/executions/{id}`: how it stands, or what came of it.
+///
+/// # Errors
+/// 404 where there is none, or it is another's.
+pub async fn get(
+    State(app): State<App>,
+    Extension(caller): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let execution = find(&app, &caller, &id).await?;
+    if execution.has_ended() {
+        let executed = executed(&execution.id, execution.status)?;
+        return Ok(Json(executed).into_response());
+    }
+    Ok(Json(unfinished(&execution)).into_response())
+}
+
+/// `DELETE /api/executions/{id}`: cancels it. The record stays.
+///
+/// # Errors
+/// 404 where there is none, or it is another's.
+pub async fn cancel(
+    State(app): State<App>,
+    Extension(caller): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let execution = find(&app, &caller, &id).await?;
+    // Cancelling what has ended changes nothing, so that a repeated or a late one does no harm.
+    if execution.has_ended() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let cancelled = app.backend.cancel(&id).await;
+    cancelled.map_err(|error| unserved(&error))?;
+    Ok((StatusCode::ACCEPTED, Json(unfinished(&execution))).into_response())
+}
+
+/// `GET /api/executions`: those of the caller; an administrator sees everybody's.
+///
+/// # Errors
+/// 400 for a parameter that is wrong, 403 for somebody else's.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Identity>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let query = query::parse(&uri);
+    let mut query = query.map_err(|error| ApiError::invalid(error.to_string()))?;
+    match &query.user {
+        Some(user) if !caller.may_read(user) => {
+            let message = "only an administrator may list other users' executions";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
+        }
+        None if !caller.is_admin => query.user = Some(caller.user.clone()),
+        Some(_) | None => {}
+    }
+    let listed = app.backend.list(query).await;
+    let Page { items, next } = listed.map_err(|error| unserved(&error))?;
+    let items = items.into_iter().map(|listed| Item {
+        status: listed.phase.into(),
+        id: listed.id,
+        user: listed.user,
+        reason: listed.reason,
+        created_at: listed.created,
+    });
+    let list = List {
+        items: items.collect(),
+        next,
+    };
+    Ok(Json(list).into_response())
+}
+
+async fn find(app: &App, caller: &Identity, id: &str) -> Result<Execution, ApiError> {
+    let not_found = || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such execution");
+    // What can't be a name is not asked for.
+    let may_be_name = (1..=253).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte));
+    if !may_be_name || id.contains("..") || id.starts_with('.') {
+        return Err(not_found());
+    }
+    let found = app.backend.get(id).await;
+    let found = found.map_err(|error| unserved(&error))?;
+    found
+        .filter(|execution| caller.may_read(&execution.user))
+        .ok_or_else(not_found)
+}
+
+fn unfinished(execution: &Execution) -> Unfinished {
+    Unfinished {
+        id: execution.id.clone(),
+        status: execution.phase().into(),
+        created_at: Some(execution.created),
+        started_at: execution.status.start_time.as_ref().map(|time| time.0),
+        queue_position: execution.status.queue_position,
+    }
+}

@@ -1,0 +1,211 @@
+//! From a request to an execution that is under way: read, checked, counted, handed to the backend.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use codeexec_crds::CodeExecutionSpec;
+use futures::StreamExt;
+
+use super::answer::failure;
+use super::body;
+use super::error::ApiError;
+use super::idempotency::{IdempotencyKey, REPLAYED};
+use super::log::ExecutionId;
+use super::rate;
+use crate::app::App;
+use crate::auth::Identity;
+use crate::backend::{BackendError, Job, Keep, Started, new_id};
+use crate::limits::Refusal;
+
+/// How long a client may take to send its body.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of a body that is too large is read all the same: many clients only look at the answer once they
+/// have sent everything, and a connection that is closed before shows them no answer at all.
+const DRAINED_BYTES: usize = 16 * 1024 * 1024;
+
+/// An execution that is under way, or was before.
+pub struct Submission {
+    /// Its name.
+    pub id: String,
+    /// What comes of it.
+    pub started: Started,
+    /// What the answer says of it, whatever its status.
+    pub headers: HeaderMap,
+}
+
+/// Takes a request's program on. With an Idempotency-Key it runs to its end whether or not anybody waits, or the
+/// retry that the key is for would find it cancelled.
+///
+/// # Errors
+/// The answer to a request that runs nothing.
+pub async fn submit(
+    app: &App,
+    identity: &Identity,
+    logged: &ExecutionId,
+    headers: &HeaderMap,
+    body: Body,
+    keep: Keep,
+) -> Result<Submission, Response> {
+    let spec = request(app, identity, headers, body)
+        .await
+        .map_err(ApiError::into_response)?;
+    // After the body: a connection that closes before it was read shows many clients no answer.
+    let key = IdempotencyKey::of(headers).map_err(ApiError::into_response)?;
+    let id = key
+        .as_ref()
+        .map_or_else(new_id, |key| key.execution_id(&identity.user));
+    let keep = if key.is_some() { Keep::ToItsEnd } else { keep };
+    let job = Job { id: id.clone(), spec };
+    let failed = |error: &BackendError| failure(&id, error).into_response();
+    let admission = match app.limits.admit(&identity.user, &id, identity.limits).await {
+        Ok(admission) => admission,
+        Err(refusal) if key.is_some() => return retry(app, job, refusal, logged).await,
+        Err(refusal) => return Err(rate::refused(refusal)),
+    };
+    logged.set(&id);
+    let started = match app.backend.start(job, keep).await {
+        Ok(started) => started,
+        Err(error) => {
+            admission.refused();
+            return Err(failed(&error));
+        }
+    };
+    let mut told = HeaderMap::new();
+    if started.is_new {
+        if let Some(standing) = admission.accepted() {
+            rate::tell(standing, &mut told);
+        }
+    } else {
+        admission.refused();
+        told.extend([REPLAYED]);
+    }
+    Ok(Submission {
+        id,
+        started,
+        headers: told,
+    })
+}
+
+/// A retry begins nothing, so that no limit is in its way.
+async fn retry(app: &App, job: Job, refusal: Refusal, logged: &ExecutionId) -> Result<Submission, Response> {
+    let id = job.id.clone();
+    match app.backend.rejoin(job).await {
+        Ok(Some(started)) => {
+            logged.set(&id);
+            Ok(Submission {
+                id,
+                started,
+                headers: HeaderMap::from_iter([REPLAYED]),
+            })
+        }
+        Ok(None) => Err(rate::refused(refusal)),
+        Err(error) => Err(failure(&id, &error).into_response()),
+    }
+}
+
+async fn request(
+    app: &App,
+    identity: &Identity,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<CodeExecutionSpec, ApiError> {
+    if !is_json(headers) {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Content-Type must be application/json",
+        ));
+    }
+    let bytes = tokio::time::timeout(BODY_PATIENCE, read(headers, body, app.body_limit))
+        .await
+        .map_err(|_| {
+            let message = format!(
+                "the request body did not come within {} s",
+                BODY_PATIENCE.as_secs()
+            );
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+        })??;
+    let mut spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
+    spec.user.clone_from(&identity.user);
+    codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
+    Ok(spec)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+}
+
+async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("the request body must be at most {limit} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let is_too_long = announced.is_some_and(|length| length > limit as u64);
+    // Such a client waits for our word before it sends anything; reading would give it.
+    if is_too_long && headers.contains_key(header::EXPECT) {
+        return Err(too_large());
+    }
+    let mut kept = Vec::new();
+    let mut total = 0;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| ApiError::invalid("the request body broke off"))?;
+        total += piece.len();
+        if total > DRAINED_BYTES.max(limit) {
+            break;
+        }
+        if is_too_long || total > limit {
+            kept = Vec::new();
+        } else {
+            kept.extend_from_slice(&piece);
+        }
+    }
+    if total > limit {
+        return Err(too_large());
+    }
+    Ok(kept.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // in a test a panic is a failure told
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn json_is_recognized_with_parameters_and_in_any_case() {
+        let accepted = |value: &'static str| {
+            is_json(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(value),
+            )]))
+        };
+        for good in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/JSON ;x=y",
+        ] {
+            assert!(accepted(good), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "text/plain; application/json",
+        ] {
+            assert!(!accepted(bad), "{bad}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}
