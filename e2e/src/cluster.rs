@@ -9,6 +9,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{Program, tools, unique, wait_until};
@@ -23,6 +25,8 @@ pub struct Answer {
     pub status: u16,
     /// Value of `Retry-After`.
     pub retry_after: Option<String>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The body, or null where it is not JSON.
     pub body: Value,
 }
@@ -187,6 +191,36 @@ impl Cluster {
         read(request.send().await?).await
     }
 
+    /// Sends a request to this URL, or to this path of the project's API, as JSON where it has a body, and with the
+    /// first key where it has no credential of its own.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let url = match url.starts_with('/') {
+            true => format!("{}{url}", self.url),
+            false => url.to_owned(),
+        };
+        let mut request = self.http.request(method, url);
+        let has_own = headers.iter().any(|(name, _)| *name == "authorization");
+        if let Some(key) = self.key.as_ref().filter(|_| !has_own) {
+            request = request.bearer_auth(key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        read(request.send().await?).await
+    }
+
     /// Sends `body` to `POST /api/execute`.
     ///
     /// # Errors
@@ -209,7 +243,7 @@ impl Cluster {
     /// # Errors
     /// When no answer came.
     pub async fn get(&self, path: &str) -> Result<Answer> {
-        read(self.http.get(format!("{}{path}", self.url)).send().await?).await
+        self.send(Method::GET, path, &[], None).await
     }
 
     /// Creates a CodeExecution by hand, under a name that begins with `prefix`.
@@ -341,8 +375,8 @@ pub fn record_of(answer: &Value) -> Result<&str> {
 /// Reads an answer to its end.
 pub(crate) async fn read(response: reqwest::Response) -> Result<Answer> {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
+    let headers = response.headers().clone();
+    let retry_after = headers
         .get("retry-after")
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
@@ -350,6 +384,7 @@ pub(crate) async fn read(response: reqwest::Response) -> Result<Answer> {
     Ok(Answer {
         status,
         retry_after,
+        headers,
         body: serde_json::from_str(&text).unwrap_or_default(),
     })
 }

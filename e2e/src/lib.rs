@@ -16,6 +16,7 @@
 //!
 //! The tests themselves stand in `tests/`, one concern a file. `e2e/run` makes the cluster they need.
 
+pub mod api;
 pub mod bench;
 pub mod cluster;
 pub mod hostile;

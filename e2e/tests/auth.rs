@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use codeexec_e2e::tools::kubectl;
 use codeexec_e2e::{Answer, Cluster, Program, cluster::record_of, unique, wait_until};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// How long a change of the keys' Secret may take to count. It comes over a watch, to two replicas.
@@ -198,4 +199,37 @@ async fn nobody_gets_in_by_a_forged_header() -> Result<()> {
     // Who is up is everybody's to know.
     assert_eq!(cluster.get("/api/execute").await?.status, 200);
     Ok(())
+}
+
+#[tokio::test]
+async fn anothers_execution_does_not_exist_but_for_an_administrator() -> Result<()> {
+    let cluster = Cluster::connect().await?;
+    let user = unique("key");
+    let (key, hash) = new_key(&cluster, &user).await?;
+    set_entry(&cluster, &user, &[&hash]).await?;
+    until_status(&cluster, &key, 200).await?;
+    let own = post_as(&cluster, &key).await?.ok()?;
+    let others = cluster.run(&hello()).await?;
+    let header = format!("Bearer {key}");
+    let as_user = async |method: Method, path: &str| {
+        let headers = [("authorization", header.as_str())];
+        cluster.send(method, path, &headers, None).await
+    };
+    let (own, others) = (record_of(&own)?, record_of(&others)?);
+    let path = format!("/api/executions/{others}");
+    is_refused(&as_user(Method::GET, &path).await?, 404, "not_found")?;
+    is_refused(&as_user(Method::DELETE, &path).await?, 404, "not_found")?;
+    // The first key is an administrator's.
+    assert_eq!(cluster.get(&path).await?.status, 200);
+    let path = format!("/api/executions/{own}");
+    assert_eq!(as_user(Method::GET, &path).await?.status, 200);
+    assert_eq!(cluster.get(&path).await?.status, 200);
+
+    let list = as_user(Method::GET, "/api/executions?limit=500").await?.ok()?;
+    let items = list["items"].as_array().context("no items")?;
+    ensure!(items.iter().all(|item| item["user"] == user.as_str()), "{list}");
+    ensure!(items.iter().any(|item| item["id"] == own), "{list}");
+    let admins = as_user(Method::GET, "/api/executions?user=admin").await?;
+    is_refused(&admins, 403, "forbidden")?;
+    set_entry(&cluster, &user, &[]).await
 }

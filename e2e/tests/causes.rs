@@ -226,6 +226,7 @@ async fn could_not_run(cluster: &Cluster, pool: &str, reason: Reason) -> Result<
     let Answer {
         status: http,
         retry_after,
+        headers: _,
         body,
     } = answer?;
     assert_eq!(http, 503, "{body}");

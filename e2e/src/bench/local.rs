@@ -47,6 +47,8 @@ impl LocalServer {
                 "local",
                 "--log-level",
                 "warn",
+                "--rate-limit",
+                "0",
                 "--listen",
                 &address,
                 "--python",
