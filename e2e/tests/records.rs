@@ -1,9 +1,9 @@
 //! What is told of a finished execution beside its status: its summary, the usage of its user, Events.
 
 use anyhow::{Context, Result};
-use codeexec_crds::{ExecutorPoolSpec, Reason, Summary};
+use codeexec_crds::{Reason, Summary};
 use codeexec_e2e::cluster::{PATIENCE, record_of};
-use codeexec_e2e::{Cluster, Program, wait_until};
+use codeexec_e2e::{Cluster, PoolOf, Program, wait_until};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -73,17 +73,11 @@ async fn usage_adds_up_what_a_user_has_run() -> Result<()> {
 #[tokio::test]
 async fn an_event_tells_why_the_platform_failed_an_execution() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    let pool = cluster
-        .make_pool(
-            "no-image",
-            ExecutorPoolSpec {
-                image: Some("codeexec.invalid/nothing:here".to_owned()),
-                ..ExecutorPoolSpec::default()
-            },
-        )
-        .await?;
-    let (execution, status) = cluster
-        .apply_and_wait("event", &Program::new("print(1)").pool(&pool))
+    let pool = PoolOf::pods(0).with(|spec| spec.image = Some("codeexec.invalid/nothing:here".to_owned()));
+    let (execution, status) = pool
+        .run(&cluster, async |pool| {
+            cluster.apply_and_wait("event", &pool.program("print(1)")).await
+        })
         .await?;
     assert_eq!(status.reason, Some(Reason::ImagePull));
     let events: Api<Event> = cluster.beside_executions();
@@ -96,5 +90,5 @@ async fn an_event_tells_why_the_platform_failed_an_execution() -> Result<()> {
     assert_eq!(event.reason.as_deref(), Some("ImagePull"));
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert_eq!(event.note, status.error);
-    cluster.remove_pool(&pool).await
+    Ok(())
 }
