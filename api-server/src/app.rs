@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use codeexec_policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -34,6 +35,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Largest request body in bytes.
     pub body_limit: usize,
+    /// What is done about programs that say what the policy names.
+    pub policy: Policy,
     /// Cancelled once the server was told to stop.
     pub stopping: CancellationToken,
 }

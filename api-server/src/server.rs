@@ -134,6 +134,7 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
         usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
         metrics,
         body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
+        policy: settings.policy,
         stopping: stopping.clone(),
     };
     match tls {

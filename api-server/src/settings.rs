@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use codeexec_policy::Policy;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::settings::AuthSettings;
@@ -53,6 +54,11 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
           value_parser = clap::value_parser!(u64).range(1024..=67_108_864))]
     pub body_limit_bytes: u64,
+
+    /// What is done about programs that import os, subprocess or sys, call eval, exec or compile, or name
+    /// __import__: deny refuses them, warn runs them and says so in the answer, off does not look
+    #[arg(long, env = "CODEEXEC_POLICY", value_name = "POLICY", default_value_t = Policy::Deny)]
+    pub policy: Policy,
 
     /// How long open requests may take after SIGTERM, in seconds
     #[arg(long, env = "CODEEXEC_SHUTDOWN_GRACE_SECONDS", value_name = "SECONDS", default_value = "45",
@@ -352,6 +358,7 @@ mod tests {
             ("--free-vcpu-seconds", "many"),
             ("--vcpu-second-price", "cheap"),
             ("--body-limit-bytes", "0"),
+            ("--policy", "none"),
             ("--shutdown-grace-seconds", "soon"),
             ("--queue-timeout-seconds", "0"),
             ("--rate-limit", "ten"),

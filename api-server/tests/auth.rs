@@ -19,6 +19,7 @@ use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
+use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -129,6 +130,7 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
         body_limit: 1024,
+        policy: Policy::Off,
         stopping: CancellationToken::new(),
     };
     let peer = SocketAddr::from((peer, 4711));

@@ -25,6 +25,7 @@ use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
+use codeexec_policy::Policy;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
@@ -89,6 +90,7 @@ fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
         body_limit: 2 * 1024 * 1024,
+        policy: Policy::Off,
         stopping: Default::default(),
     };
     app.router()

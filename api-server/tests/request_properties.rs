@@ -22,6 +22,7 @@ use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
+use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use proptest::collection::vec;
@@ -108,6 +109,7 @@ impl Server {
             metrics: Arc::new(Metrics::new(false)),
             // As it is unless somebody sets another.
             body_limit: 2 * 1024 * 1024,
+            policy: Policy::Off,
             stopping: CancellationToken::new(),
         };
         Self {

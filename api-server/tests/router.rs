@@ -18,6 +18,7 @@ use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Ledger, Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
+use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -174,6 +175,7 @@ fn server_for(
         metrics: metrics.clone(),
         limits: Limits::alone(&Settings::parse_from([&["codeexec-api"], flags].concat())),
         body_limit: 1024,
+        policy: Policy::Off,
         stopping: stopping.clone(),
     };
     Server {

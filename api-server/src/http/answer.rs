@@ -46,6 +46,9 @@ pub struct Executed {
     pub files: Vec<ResultFile>,
     /// Whether its sandbox stood ready before the request came.
     pub warm: bool,
+    /// What the policy would not allow, a sentence for each construct; absent where there is nothing to tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How a program ended, in the plan's words.
@@ -154,6 +157,7 @@ fn told(id: &str, status: CodeExecutionStatus, elapsed: Duration) -> Result<Exec
         usage: status.usage,
         files: status.files.unwrap_or_default(),
         warm: status.warm.unwrap_or(false),
+        warnings: Vec::new(),
     })
 }
 
@@ -343,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_has_every_key_but_error_on_success() {
+    fn the_body_has_every_key_but_error_and_warnings_on_success() {
         let mut succeeded = status(Phase::Succeeded, Reason::Completed, Some("1\n"));
         succeeded.error = None;
         let body = serde_json::to_value(told(succeeded).unwrap()).unwrap();

@@ -29,6 +29,7 @@ pub async fn execute(
         id,
         started,
         headers: told,
+        warnings,
     } = match submit(&app, &identity, &logged, &headers, body, Keep::WhileWaitedFor).await {
         Ok(submission) => submission,
         Err(response) => return response,
@@ -39,7 +40,8 @@ pub async fn execute(
         (Err(error), _) => Err(failure(&id, &error)),
     };
     let mut response = match result {
-        Ok(executed) => {
+        Ok(mut executed) => {
+            executed.warnings = warnings.sentences();
             let timing = [(SERVER_TIMING, executed.server_timing())];
             (timing, Json::<Executed>(executed)).into_response()
         }

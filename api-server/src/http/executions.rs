@@ -30,6 +30,9 @@ struct Unfinished {
     started_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<i32>,
+    /// What the policy would not allow in it; only in the answer to the request that sent it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// An execution in a list.
@@ -64,6 +67,7 @@ pub async fn begin(
         id,
         started,
         headers: told,
+        warnings,
     } = match submit(&app, &caller, &logged, &headers, body, Keep::ToItsEnd).await {
         Ok(submission) => submission,
         Err(response) => return response,
@@ -72,7 +76,10 @@ pub async fn begin(
     let is_new = started.is_new;
     drop(started);
     let mut response = match stands(&app, &caller, &id, is_new).await {
-        Ok(body) => (StatusCode::ACCEPTED, Json(body)).into_response(),
+        Ok(mut body) => {
+            body.warnings = warnings.sentences();
+            (StatusCode::ACCEPTED, Json(body)).into_response()
+        }
         Err(error) => error.into_response(),
     };
     // The characters of a name are those of a path.
@@ -92,6 +99,7 @@ async fn stands(app: &App, caller: &Identity, id: &str, is_new: bool) -> Result<
             created_at: None,
             started_at: None,
             queue_position: None,
+            warnings: Vec::new(),
         });
     }
     Ok(unfinished(&find(app, caller, id).await?))
@@ -192,5 +200,6 @@ fn unfinished(execution: &Execution) -> Unfinished {
         created_at: Some(execution.created),
         started_at: execution.status.start_time.as_ref().map(|time| time.0),
         queue_position: execution.status.queue_position,
+        warnings: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod idempotency;
 pub mod log;
 pub mod measure;
+pub mod policy;
 pub mod query;
 pub mod rate;
 pub mod submit;

@@ -13,6 +13,7 @@ use super::body;
 use super::error::ApiError;
 use super::idempotency::{IdempotencyKey, REPLAYED};
 use super::log::ExecutionId;
+use super::policy::{self, Warnings};
 use super::rate;
 use crate::app::App;
 use crate::auth::Identity;
@@ -34,6 +35,8 @@ pub struct Submission {
     pub started: Started,
     /// What the answer says of it, whatever its status.
     pub headers: HeaderMap,
+    /// What the policy would not allow in it.
+    pub warnings: Warnings,
 }
 
 /// Takes a request's program on. With an Idempotency-Key it runs to its end whether or not anybody waits, or the
@@ -49,7 +52,7 @@ pub async fn submit(
     body: Body,
     keep: Keep,
 ) -> Result<Submission, Response> {
-    let spec = request(app, identity, headers, body)
+    let (spec, warnings) = request(app, identity, headers, body)
         .await
         .map_err(ApiError::into_response)?;
     // After the body: a connection that closes before it was read shows many clients no answer.
@@ -62,7 +65,7 @@ pub async fn submit(
     let failed = |error: &BackendError| failure(&id, error).into_response();
     let admission = match app.limits.admit(&identity.user, &id, identity.limits).await {
         Ok(admission) => admission,
-        Err(refusal) if key.is_some() => return retry(app, job, refusal, logged).await,
+        Err(refusal) if key.is_some() => return retry(app, job, refusal, logged, warnings).await,
         Err(refusal) => return Err(rate::refused(refusal)),
     };
     logged.set(&id);
@@ -75,6 +78,7 @@ pub async fn submit(
     };
     let mut told = HeaderMap::new();
     if started.is_new {
+        warnings.log(&id);
         if let Some(standing) = admission.accepted() {
             rate::tell(standing, &mut told);
         }
@@ -86,11 +90,18 @@ pub async fn submit(
         id,
         started,
         headers: told,
+        warnings,
     })
 }
 
 /// A retry begins nothing, so that no limit is in its way.
-async fn retry(app: &App, job: Job, refusal: Refusal, logged: &ExecutionId) -> Result<Submission, Response> {
+async fn retry(
+    app: &App,
+    job: Job,
+    refusal: Refusal,
+    logged: &ExecutionId,
+    warnings: Warnings,
+) -> Result<Submission, Response> {
     let id = job.id.clone();
     match app.backend.rejoin(job).await {
         Ok(Some(started)) => {
@@ -99,6 +110,7 @@ async fn retry(app: &App, job: Job, refusal: Refusal, logged: &ExecutionId) -> R
                 id,
                 started,
                 headers: HeaderMap::from_iter([REPLAYED]),
+                warnings,
             })
         }
         Ok(None) => Err(rate::refused(refusal)),
@@ -111,7 +123,7 @@ async fn request(
     identity: &Identity,
     headers: &HeaderMap,
     body: Body,
-) -> Result<CodeExecutionSpec, ApiError> {
+) -> Result<(CodeExecutionSpec, Warnings), ApiError> {
     if !is_json(headers) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -131,7 +143,8 @@ async fn request(
     let mut spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
     spec.user.clone_from(&identity.user);
     codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
-    Ok(spec)
+    let warnings = policy::screen(app.policy, &spec.code)?;
+    Ok((spec, warnings))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
