@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use codeexec_execution::isolation::Layer;
+use codeexec_policy::Policy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Turns CodeExecutions into Pods and their output into statuses.
@@ -93,6 +94,11 @@ pub struct Settings {
     /// networkPolicy, runtimeClass.
     #[arg(long, env = "CODEEXEC_ISOLATION_REQUIRE", value_delimiter = ',')]
     pub isolation_require: Vec<Layer>,
+
+    /// What is done about programs that import os, subprocess or sys, call eval, exec or compile, or name __import__:
+    /// deny ends them as Rejected, warn runs them and writes a log line, off does not look.
+    #[arg(long, env = "CODEEXEC_POLICY", default_value_t = Policy::Deny)]
+    pub policy: Policy,
 
     /// Address of the cluster's DNS, for the report on what executor Pods can reach. Unset: this process's own
     /// name server.
@@ -282,6 +288,7 @@ mod tests {
             "{error}"
         );
         for (flag, value) in [
+            ("--policy", "none"),
             ("--vcpu-second-price", "-1"),
             ("--max-output-bytes", "-1"),
             ("--max-record-bytes", "0"),

@@ -60,6 +60,14 @@ pub(super) fn first_observation(
     (observed, claimed)
 }
 
+/// Whether nobody has begun it, and nothing stands against it yet. The policy is asked only then: an earlier process may
+/// have let a program run under another one.
+pub(super) fn is_untouched(observed: &Observed) -> bool {
+    let begun = observed.done.taken_over || observed.pod != PodState::NotCreated;
+    let over = observed.gone || observed.finished || observed.cancel;
+    !begun && !over && observed.violation.is_none()
+}
+
 /// How long an execution has waited before this process saw it.
 ///
 /// Its creation is known to the second only. The API server's own mark is exact, and believed as far as it agrees with
@@ -123,6 +131,7 @@ mod tests {
     #[test]
     fn a_new_execution_has_no_pod() {
         let (observed, claimed) = first_observation(&execution(json!({})), "u", vec![]);
+        assert!(is_untouched(&observed));
         assert_eq!((observed.pod, claimed), (PodState::NotCreated, None));
         assert!(!observed.done.taken_over);
     }
@@ -134,6 +143,7 @@ mod tests {
             assert_eq!(claimed.as_deref(), Some("idle-1"));
             assert!(matches!(observed.pod, PodState::Exists(_)));
             assert!(observed.done.taken_over && observed.done.recorded);
+            assert!(!is_untouched(&observed));
         }
     }
 

@@ -6,6 +6,7 @@ mod conclude;
 mod events;
 mod facts;
 mod pod_io;
+mod policy;
 mod storage;
 
 use std::sync::Arc;
@@ -218,7 +219,10 @@ impl Driver {
             stopping: None,
             retry_create_at: None,
         };
-        let (observed, claimed) = begin::first_observation(&execution, &uid, pods);
+        let (mut observed, claimed) = begin::first_observation(&execution, &uid, pods);
+        if begin::is_untouched(&observed) {
+            observed.violation = policy::refusal(context.settings.policy, &name, &execution.spec.code);
+        }
         Self {
             failpoint: Failpoint::of(metadata, &context.holder),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
