@@ -134,6 +134,11 @@ true
 {{- default (printf "%s-operator" (include "codeexec.fullname" .)) .Values.operator.leaseName -}}
 {{- end -}}
 
+{{/* YAML reads an off without quotes as false. */}}
+{{- define "codeexec.policy" -}}
+{{- ternary "off" .Values.policy (kindIs "bool" .Values.policy) -}}
+{{- end -}}
+
 {{/* The port in a listen address such as 0.0.0.0:8080 or [::]:8080. */}}
 {{- define "codeexec.port" -}}
 {{- regexFind "[0-9]+$" . -}}
