@@ -30,21 +30,24 @@ impl LocalServer {
             &release.join("codeexec-api"),
             &release.join("codeexec-runner"),
             python,
+            "deny",
         )
         .await
     }
 
-    /// Starts this server with this runner and this interpreter.
+    /// Starts this server with this runner, this interpreter and this policy.
     ///
     /// # Errors
     /// When it does not answer within 20 s.
-    pub async fn start_with(program: &Path, runner: &Path, python: &Path) -> Result<Self> {
+    pub async fn start_with(program: &Path, runner: &Path, python: &Path, policy: &str) -> Result<Self> {
         // Another process could take the port in between; then the server says so and ends.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let process = Command::new(program)
             .args([
                 "--backend",
                 "local",
+                "--policy",
+                policy,
                 "--log-level",
                 "warn",
                 "--rate-limit",

@@ -36,7 +36,8 @@ impl LocalMode {
     pub async fn start(api: &Path, runner: &Path, python: &Path) -> Result<Self> {
         adopt_orphans()?;
         Ok(Self {
-            server: LocalServer::start_with(api, runner, python).await?,
+            // What holds the programs is the isolation, so nothing else may.
+            server: LocalServer::start_with(api, runner, python, "off").await?,
         })
     }
 }
