@@ -35,6 +35,9 @@ pub struct Request {
     /// SHA-256 of the program that it brought, in hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code_sha256: Option<Text>,
+    /// What the policy would not allow in it, separated by commas, where it was let through with warnings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_warnings: Option<Text>,
     /// Milliseconds from the request's head to the answer's.
     pub ms: u64,
 }

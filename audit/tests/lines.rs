@@ -58,6 +58,7 @@ fn request(text: &str) -> Request {
         error_code: None,
         execution: Some(text.into()),
         code_sha256: Some(text.into()),
+        policy_warnings: Some(text.into()),
         ms: 12,
     }
 }
@@ -230,11 +231,11 @@ proptest! {
     #[test]
     fn whatever_stands_in_a_request_it_is_one_line_with_the_fields(text in text()) {
         let line = only_line(&logged("info", || request(&text).write()));
-        for field in ["user", "method", "path", "execution", "code_sha256"] {
+        for field in ["user", "method", "path", "execution", "code_sha256", "policy_warnings"] {
             prop_assert_eq!(&line[field], &json!(shown(&text)));
         }
         prop_assert_eq!(&line["event"], &json!("request"));
-        prop_assert_eq!(line.as_object().unwrap().len(), 4 + 9);
+        prop_assert_eq!(line.as_object().unwrap().len(), 4 + 10);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use axum::response::Response;
 use codeexec_audit::{Request as Audited, Text};
 
 use super::measure::ErrorCode;
+use super::policy::Warnings;
 use crate::app::App;
 use crate::auth::api_keys::PREFIX;
 use crate::auth::{Identity, Via};
@@ -28,6 +29,7 @@ struct Notes {
     caller: OnceLock<(String, Via)>,
     execution: OnceLock<String>,
     code_sha256: OnceLock<String>,
+    policy_warnings: OnceLock<String>,
 }
 
 impl Noted {
@@ -44,6 +46,13 @@ impl Noted {
     /// Notes the program by its hash.
     pub fn code(&self, code: &str) {
         let _ = self.0.code_sha256.set(codeexec_execution::code_sha256(code));
+    }
+
+    /// Notes what the policy would not allow in it.
+    pub fn warnings(&self, warnings: &Warnings) {
+        if let Some(constructs) = warnings.constructs() {
+            let _ = self.0.policy_warnings.set(constructs);
+        }
     }
 }
 
@@ -128,6 +137,7 @@ impl Drop for Line {
             error_code: self.error_code,
             execution: text(&notes.execution),
             code_sha256: text(&notes.code_sha256),
+            policy_warnings: text(&notes.policy_warnings),
             ms: u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         line.write();

@@ -146,6 +146,7 @@ async fn request(
     spec.user.clone_from(&identity.user);
     codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
     let warnings = policy::screen(app.policy, &spec.code)?;
+    noted.warnings(&warnings);
     Ok((spec, warnings))
 }
 
