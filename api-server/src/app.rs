@@ -66,7 +66,7 @@ impl App {
             // Inside of the log, so that a panic is logged as the 500 that it becomes.
             .layer(CatchPanicLayer::custom(panicked))
             .layer(middleware::from_fn_with_state(self.metrics.clone(), measure::requests))
-            .layer(middleware::from_fn(log::requests))
+            .layer(middleware::from_fn_with_state(self.clone(), log::requests))
             .with_state(self)
     }
 }

@@ -10,7 +10,9 @@ use codeexec_trace::{TraceError, Tracing};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::app::App;
 use crate::auth::Authenticator;
@@ -65,13 +67,22 @@ pub enum ServerError {
     Serve(io::Error),
 }
 
-/// Starts writing log lines to standard output.
+/// Starts writing log lines, and those of the audit trail, to standard output.
 pub fn start_log(settings: &Settings) {
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&settings.log_level));
-    match settings.log_format() {
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        LogFormat::Text => subscriber.with_ansi(io::stdout().is_terminal()).init(),
+    let mut filter = EnvFilter::new(&settings.log_level);
+    if let Ok(directive) = codeexec_audit::OFF_ELSEWHERE.parse() {
+        filter = filter.add_directive(directive);
     }
+    let log = tracing_subscriber::fmt::layer();
+    let log = match settings.log_format() {
+        LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => log
+            .with_ansi(io::stdout().is_terminal())
+            .with_filter(filter)
+            .boxed(),
+    };
+    let audit = codeexec_audit::layer(io::stdout);
+    tracing_subscriber::registry().with(log).with(audit).init();
     // The default hook writes to standard error, where lines are not JSON. Where it happened is enough: the
     // message may hold a client's data.
     std::panic::set_hook(Box::new(|panic| {

@@ -30,6 +30,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
 
+#[path = "local/audit.rs"]
+mod audit;
 #[path = "local/executions.rs"]
 mod executions;
 

@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+#[path = "router/audit.rs"]
+mod audit;
 #[path = "router/executions.rs"]
 mod executions;
 #[path = "router/limits.rs"]

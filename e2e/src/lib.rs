@@ -9,6 +9,7 @@
 //!   pool       a pool of a test's own, and whether all its Pods are ready
 //!   processes  the processes of Pods on this machine
 //!   operator   who leads, where its process is, how it is brought back after a test hurt it
+//!   audit      the audit trail, read in the logs of operator and API server
 //!   outage     the operator without the Kubernetes API
 //!   bench      samples, floors and the report of `make bench`
 //!   hostile    runs the hostile programs of `suite/`, wherever programs run
@@ -17,6 +18,7 @@
 //! The tests themselves stand in `tests/`, one concern a file. `e2e/run` makes the cluster they need.
 
 pub mod api;
+pub mod audit;
 pub mod bench;
 pub mod cluster;
 pub mod hostile;

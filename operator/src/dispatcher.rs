@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeexec_audit::Execution as Audited;
 use codeexec_crds::{CodeExecution, Reason};
 use futures::StreamExt;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -230,6 +231,7 @@ impl Dispatcher {
     /// Ends a resource that this version can't read, so that it does not wait for ever.
     fn reject(&self, invalid: InvalidObject) {
         let name = invalid.metadata.name.unwrap_or_default();
+        let uid = invalid.metadata.uid.unwrap_or_default();
         warn!(
             execution = name,
             error = invalid.error,
@@ -257,7 +259,9 @@ impl Dispatcher {
                 && error.status().is_some()
             {
                 warn!(execution = name, %error, "could not reject a malformed CodeExecution");
+                return;
             }
+            Audited::unreadable(&name, &uid).write();
         });
     }
 

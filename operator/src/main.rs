@@ -6,7 +6,9 @@ use clap::Parser;
 use codeexec_operator::settings::{LogFormat, Settings};
 use codeexec_operator::{operate, verify};
 use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,14 +43,15 @@ async fn main() -> ExitCode {
 fn start_log(settings: &Settings) -> Result<(), Failure> {
     // kube logs each refused attach as an error; a session tries many times until its container is up, and
     // logs what matters itself.
-    let filter =
-        EnvFilter::try_new(&settings.log_level)?.add_directive("kube_client::client::builder=off".parse()?);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
-        LogFormat::Text => log.init(),
-    }
+    let filter = EnvFilter::try_new(&settings.log_level)?
+        .add_directive("kube_client::client::builder=off".parse()?)
+        .add_directive(codeexec_audit::OFF_ELSEWHERE.parse()?);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match settings.log_format {
+        LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => log.with_filter(filter).boxed(),
+    };
+    let audit = codeexec_audit::layer(std::io::stderr);
+    tracing_subscriber::registry().with(log).with(audit).init();
     Ok(())
 }

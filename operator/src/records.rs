@@ -18,8 +18,8 @@ use crate::connection::{CallError, call};
 pub enum Written {
     /// It stands; the object's new resourceVersion.
     Yes(String),
-    /// Somebody else's result stands already.
-    AlreadyFinished,
+    /// A result stands already: somebody else's, or ours, whose write got no answer.
+    AlreadyFinished(Box<CodeExecution>),
     /// The object is gone.
     Gone,
 }
@@ -50,7 +50,9 @@ pub async fn write_status(
                 Err(error) if error.is_not_found() => return Ok(Written::Gone),
                 Err(error) => return Err(error),
                 Ok(object) if object.metadata.uid.as_deref() != Some(uid) => return Ok(Written::Gone),
-                Ok(object) if is_finished(&object) => return Ok(Written::AlreadyFinished),
+                Ok(object) if is_finished(&object) => {
+                    return Ok(Written::AlreadyFinished(Box::new(object)));
+                }
                 Ok(object) => version = object.metadata.resource_version.unwrap_or_default(),
             },
             Err(error) => return Err(error),

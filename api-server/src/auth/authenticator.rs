@@ -118,6 +118,12 @@ impl Authenticator {
         }
     }
 
+    /// The address that a request came from, behind listed proxies.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.trusted_proxies.client(peer, headers)
+    }
+
     /// Who asks, by a request's headers and the address that it came from.
     ///
     /// # Errors
@@ -137,7 +143,7 @@ impl Authenticator {
             (None, Some(identity)) => identity,
             (None, None) if self.anonymous => {
                 // Not by name: an address is nobody's for good.
-                return Ok(anonymous::identity(self.trusted_proxies.client(peer, headers)));
+                return Ok(anonymous::identity(self.client(peer, headers)));
             }
             (None, None) => return Err(Refusal::Missing),
         };

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use crate::app::App;
-use crate::http::log::Caller;
+use crate::http::log::Noted;
 
 /// How much of a refused request's body is read, in bytes, and for how long: many clients only look at the
 /// answer once they have sent everything, and one whose connection closes before sees none. It holds all that
@@ -24,13 +24,13 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 pub async fn identify(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Extension(caller): Extension<Caller>,
+    Extension(noted): Extension<Noted>,
     mut request: Request,
     next: Next,
 ) -> Response {
     match app.auth.identify(peer.ip(), request.headers()).await {
         Ok(identity) => {
-            caller.set(&identity);
+            noted.caller(&identity);
             request.extensions_mut().insert(identity);
             next.run(request).await
         }

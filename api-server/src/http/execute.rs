@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 
 use super::answer::{Executed, answer, failure, replayed};
-use super::log::{Arrived, ExecutionId};
+use super::log::{Arrived, Noted};
 use super::submit::{Submission, submit};
 use crate::app::App;
 use crate::auth::Identity;
@@ -20,7 +20,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub async fn execute(
     State(app): State<App>,
     Extension(Arrived(arrived)): Extension<Arrived>,
-    Extension(logged): Extension<ExecutionId>,
+    Extension(noted): Extension<Noted>,
     Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     body: Body,
@@ -30,7 +30,7 @@ pub async fn execute(
         started,
         headers: told,
         warnings,
-    } = match submit(&app, &identity, &logged, &headers, body, Keep::WhileWaitedFor).await {
+    } = match submit(&app, &identity, &noted, &headers, body, Keep::WhileWaitedFor).await {
         Ok(submission) => submission,
         Err(response) => return response,
     };

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::answer::{executed, unserved};
 use super::error::ApiError;
-use super::log::ExecutionId;
+use super::log::Noted;
 use super::query;
 use super::submit::{Submission, submit};
 use crate::app::App;
@@ -59,7 +59,7 @@ struct List {
 pub async fn begin(
     State(app): State<App>,
     Extension(caller): Extension<Identity>,
-    Extension(logged): Extension<ExecutionId>,
+    Extension(noted): Extension<Noted>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -68,7 +68,7 @@ pub async fn begin(
         started,
         headers: told,
         warnings,
-    } = match submit(&app, &caller, &logged, &headers, body, Keep::ToItsEnd).await {
+    } = match submit(&app, &caller, &noted, &headers, body, Keep::ToItsEnd).await {
         Ok(submission) => submission,
         Err(response) => return response,
     };

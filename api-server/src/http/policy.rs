@@ -1,5 +1,7 @@
 //! What is done about a program that says what the policy names.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use codeexec_policy::{Finding, Policy, check};
 
@@ -35,6 +37,14 @@ impl Warnings {
         self.0.iter().map(ToString::to_string).collect()
     }
 
+    /// The constructs, each once, separated by commas; nothing where there is none.
+    #[must_use]
+    pub fn constructs(&self) -> Option<String> {
+        let constructs: BTreeSet<_> = self.0.iter().map(|finding| finding.construct).collect();
+        let words: Vec<_> = constructs.iter().map(|construct| construct.as_str()).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     /// Writes a line for each. Nothing of the program stands in it but the construct that the policy names.
     pub fn log(&self, id: &str) {
         for Finding {
@@ -45,5 +55,18 @@ impl Warnings {
         {
             tracing::warn!(id, %construct, line, column, "the policy would not allow this program");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_construct_is_noted_once() {
+        let constructs = |code| screen(Policy::Warn, code).map(|warnings| warnings.constructs());
+        let noted = "import os, eval(".to_owned();
+        assert_eq!(constructs("import os\nimport os\neval('1')"), Ok(Some(noted)));
+        assert_eq!(constructs("print(1)"), Ok(None));
     }
 }

@@ -12,7 +12,7 @@ use super::answer::failure;
 use super::body;
 use super::error::ApiError;
 use super::idempotency::{IdempotencyKey, REPLAYED};
-use super::log::ExecutionId;
+use super::log::Noted;
 use super::policy::{self, Warnings};
 use super::rate;
 use crate::app::App;
@@ -47,12 +47,12 @@ pub struct Submission {
 pub async fn submit(
     app: &App,
     identity: &Identity,
-    logged: &ExecutionId,
+    noted: &Noted,
     headers: &HeaderMap,
     body: Body,
     keep: Keep,
 ) -> Result<Submission, Response> {
-    let (spec, warnings) = request(app, identity, headers, body)
+    let (spec, warnings) = request(app, identity, noted, headers, body)
         .await
         .map_err(ApiError::into_response)?;
     // After the body: a connection that closes before it was read shows many clients no answer.
@@ -65,10 +65,10 @@ pub async fn submit(
     let failed = |error: &BackendError| failure(&id, error).into_response();
     let admission = match app.limits.admit(&identity.user, &id, identity.limits).await {
         Ok(admission) => admission,
-        Err(refusal) if key.is_some() => return retry(app, job, refusal, logged, warnings).await,
+        Err(refusal) if key.is_some() => return retry(app, job, refusal, noted, warnings).await,
         Err(refusal) => return Err(rate::refused(refusal)),
     };
-    logged.set(&id);
+    noted.execution(&id);
     let started = match app.backend.start(job, keep).await {
         Ok(started) => started,
         Err(error) => {
@@ -99,13 +99,13 @@ async fn retry(
     app: &App,
     job: Job,
     refusal: Refusal,
-    logged: &ExecutionId,
+    noted: &Noted,
     warnings: Warnings,
 ) -> Result<Submission, Response> {
     let id = job.id.clone();
     match app.backend.rejoin(job).await {
         Ok(Some(started)) => {
-            logged.set(&id);
+            noted.execution(&id);
             Ok(Submission {
                 id,
                 started,
@@ -121,6 +121,7 @@ async fn retry(
 async fn request(
     app: &App,
     identity: &Identity,
+    noted: &Noted,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(CodeExecutionSpec, Warnings), ApiError> {
@@ -141,9 +142,11 @@ async fn request(
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
         })??;
     let mut spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
+    noted.code(&spec.code);
     spec.user.clone_from(&identity.user);
     codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
     let warnings = policy::screen(app.policy, &spec.code)?;
+    noted.warnings(&warnings);
     Ok((spec, warnings))
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use codeexec_crds::{CodeExecution, CodeExecutionStatus, Phase};
-use codeexec_e2e::{Cluster, Program, Witness, operator, wait_until};
+use codeexec_e2e::{Cluster, Program, Witness, audit, operator, wait_until};
 use codeexec_operator::failpoints;
 use kube::ResourceExt;
 use tokio::sync::{Mutex, MutexGuard};
@@ -71,8 +71,22 @@ pub async fn survives(
     )
     .await?;
     witness.saw_it_start_once(&execution).await?;
+    is_in_the_audit_trail(cluster, &execution).await?;
     operator::heal(cluster).await?;
     Ok(status)
+}
+
+/// At least one line says how it ended, whoever wrote it, and none says anything else.
+async fn is_in_the_audit_trail(cluster: &Cluster, execution: &CodeExecution) -> Result<()> {
+    let uid = execution.uid().unwrap_or_default();
+    let lines = audit::lines_of_execution(cluster, &uid).await?;
+    ensure!(
+        !lines.is_empty(),
+        "{} is not in the audit trail",
+        execution.name_any()
+    );
+    ensure!(lines.iter().all(|line| line["phase"] == "Succeeded"), "{lines:?}");
+    Ok(())
 }
 
 /// Whether the operator under test was built with failpoints.

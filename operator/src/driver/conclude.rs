@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use codeexec_crds::{ANNOTATION_TRACEPARENT, CodeExecutionStatus, Phase, Reason, StoredBytes};
-use codeexec_execution::isolation::word;
+use codeexec_crds::{ANNOTATION_TRACEPARENT, CodeExecutionStatus, Phase, StoredBytes};
 use codeexec_execution::outcome::{End, status};
-use codeexec_execution::user_hash;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Driver;
 use crate::connection::{CallError, call};
@@ -47,7 +45,7 @@ impl Driver {
             match write_status(api, &self.name, &self.uid, &self.resource_version, &patch).await {
                 Ok(Written::Yes(_)) => {
                     self.failpoint.hit("after-result-write");
-                    self.log_end(&status);
+                    self.audit_end(&status);
                     if refused {
                         stored = self.measure(&status);
                         self.context.metrics.storage.cut("part", "refused");
@@ -57,7 +55,15 @@ impl Driver {
                     self.note_end(&mut status, stored);
                     return status.phase;
                 }
-                Ok(Written::AlreadyFinished | Written::Gone) => return None,
+                Ok(Written::AlreadyFinished(object)) => {
+                    self.ended_elsewhere(&object);
+                    return None;
+                }
+                // The record was deleted while its program ran; that it did is to be told all the same.
+                Ok(Written::Gone) => {
+                    self.audit_end(&status);
+                    return None;
+                }
                 Err(error) if is_too_large(&error) && cut(&mut status) => refused = true,
                 Err(error) => {
                     if is_too_large(&error) {
@@ -89,41 +95,6 @@ impl Driver {
         self.digest_missing = status.image_digest.is_none();
     }
 
-    /// One line for each execution; never the code or what it printed.
-    fn log_end(&self, status: &CodeExecutionStatus) {
-        let timings = status.timings.unwrap_or_default();
-        let isolation = status.isolation.as_ref();
-        let network = isolation.map(|isolation| isolation.network);
-        let usage = status.usage.unwrap_or_default();
-        info!(
-            execution = self.name,
-            uid = self.uid,
-            user = user_hash(&self.execution.spec.user),
-            phase = status.phase.map(Phase::as_str),
-            reason = status.reason.map(Reason::as_str),
-            exit_code = status.exit_code,
-            signal = status.signal,
-            code_sha256 = status.code_sha256,
-            pod = status.pod_name,
-            seccomp = isolation.map(|isolation| isolation.seccomp),
-            landlock_abi = isolation.map(|isolation| isolation.landlock_abi),
-            user_namespace = isolation.map(|isolation| isolation.user_namespace),
-            no_new_privileges = isolation.map(|isolation| isolation.no_new_privileges),
-            runtime_class = isolation.and_then(|isolation| isolation.runtime_class.as_deref()),
-            network_kubernetes_api = network.map(|network| word(network.kubernetes_api)),
-            network_metadata = network.map(|network| word(network.metadata)),
-            network_dns = network.map(|network| word(network.dns)),
-            start_ms = timings.start_ms,
-            claim_ms = timings.claim_ms,
-            run_ms = timings.run_ms,
-            collect_ms = timings.collect_ms,
-            total_ms = timings.total_ms,
-            vcpu_seconds = usage.vcpu_seconds,
-            cost = usage.cost,
-            "execution ended"
-        );
-    }
-
     /// What no client waits for: the labels of a finished record, and its Pod's end.
     pub(super) async fn clean_up(mut self, phase: Option<Phase>, coming_back: Option<ComingBack>) {
         let handed_on = match coming_back {
@@ -133,6 +104,11 @@ impl Driver {
         self.session = None;
         self.context.pools.quiet(CLEAN_UP_PATIENCE).await;
         self.failpoint.hit("before-labels");
+        if phase.is_some() && self.digest_missing {
+            self.add_image_digest().await;
+        }
+        // Before the labels: a new leader writes the line of what has none.
+        self.write_audit();
         if let Some((phase, summary)) = phase.zip(self.summary.as_ref()) {
             let ttl = self.execution.spec.ttl_seconds_after_finished;
             for _ in 0..LABEL_TRIES {
@@ -144,9 +120,6 @@ impl Driver {
                     }
                 }
             }
-        }
-        if phase.is_some() && self.digest_missing {
-            self.add_image_digest().await;
         }
         if !handed_on {
             self.delete_ended_pod().await;
@@ -180,6 +153,7 @@ impl Driver {
         };
         // Without an answer the record stays without it.
         if let Ok(Some(digest)) = tokio::time::timeout(DIGEST_PATIENCE, learn).await {
+            self.audited = self.audited.take().map(|line| line.with_image_digest(&digest));
             let patch = json!({"status": {"imageDigest": digest}});
             let api = &self.context.executions;
             let written =

@@ -118,7 +118,7 @@ impl Driver {
         loop {
             match call(self.context.executions.get(&self.name)).await {
                 Ok(object) if object.metadata.uid.as_deref() != Some(&self.uid) => self.observed.gone = true,
-                Ok(object) if records::is_finished(&object) => self.observed.finished = true,
+                Ok(object) if records::is_finished(&object) => self.ended_elsewhere(&object),
                 // Still there and unfinished: the watch was replaced, and will tell again.
                 Ok(object) => self.on_execution(Arc::new(object)),
                 Err(error) if error.is_not_found() => self.observed.gone = true,

@@ -1,5 +1,6 @@
 //! One execution, from its first sight to its result: observes, asks [`next_step`] and does what it says.
 
+mod audited;
 mod begin;
 mod claim;
 mod conclude;
@@ -12,6 +13,7 @@ mod storage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use codeexec_audit::Execution as Audited;
 use codeexec_crds::{CodeExecution, ExecutorPool, ExecutorPoolSpec, Isolation, Reason, Summary};
 use codeexec_execution::isolation::{Verdict, out_of_reach, verdict};
 use codeexec_execution::{budget, runner_request};
@@ -169,6 +171,8 @@ pub struct Driver {
     summary: Option<Summary>,
     /// Why it failed, for an Event.
     failure: Option<(Reason, String)>,
+    /// Its line in the audit trail, until that is written.
+    audited: Option<Audited>,
 }
 
 /// When what happened, as this process saw it.
@@ -249,6 +253,7 @@ impl Driver {
             counted: storage::Counted::default(),
             summary: None,
             failure: None,
+            audited: None,
         }
     }
 
@@ -294,6 +299,7 @@ impl Driver {
                 }
                 Step::Abandon => {
                     self.give_back();
+                    self.audit_what_left();
                     return self.delete_pod().await;
                 }
             }
@@ -420,8 +426,8 @@ impl Driver {
                 self.count_write();
                 true
             }
-            Ok(Written::AlreadyFinished) => {
-                self.observed.finished = true;
+            Ok(Written::AlreadyFinished(object)) => {
+                self.ended_elsewhere(&object);
                 true
             }
             Ok(Written::Gone) => {

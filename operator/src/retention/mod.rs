@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeexec_audit::Execution as Audited;
 use codeexec_crds::{CodeExecution, LABEL_PHASE, Phase, Summary};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -147,28 +148,37 @@ async fn cut_outputs(context: &Context, bounds: &Bounds, kept: &mut Kept) {
     }
 }
 
-/// Labels results whose writer died before it came to that.
+/// Writes the audit lines of results whose writer died before it came to that, and their labels.
 async fn label_what_was_left(context: &Context) {
     for phase in Phase::TERMINAL {
         let params = ListParams::default()
             .fields(&format!("status.phase={}", phase.as_str()))
             .labels(&format!("!{LABEL_PHASE}"));
-        let result = async {
-            let found = call(context.executions.list_metadata(&params)).await?;
-            for object in found.items {
-                let name = object.metadata.name.unwrap_or_default();
-                let execution = call(context.executions.get(&name)).await?;
-                let object_bytes = object_bytes(&execution);
-                let status = execution.status.unwrap_or_default();
-                let stored = stored(object_bytes, &status);
-                let summary = summary(&execution.spec.user, &status, stored);
-                let ttl = execution.spec.ttl_seconds_after_finished;
-                label_finished(&context.executions, &name, phase, ttl, &summary).await?;
+        let found = match call(context.executions.list_metadata(&params)).await {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(phase = phase.as_str(), %error, "could not look for results of before");
+                continue;
             }
-            Ok::<(), CallError>(())
         };
-        if let Err(error) = result.await {
-            warn!(%error, "could not label the results of before");
+        for object in found.items {
+            let name = object.metadata.name.unwrap_or_default();
+            // One that can't be read, or went meanwhile, must not keep the others from theirs.
+            if let Err(error) = label_left(context, &name, phase).await {
+                warn!(execution = name, %error, "could not label a result of before");
+            }
         }
     }
+}
+
+async fn label_left(context: &Context, name: &str, phase: Phase) -> Result<(), CallError> {
+    let execution = call(context.executions.get(name)).await?;
+    let object_bytes = object_bytes(&execution);
+    let uid = execution.metadata.uid.as_deref().unwrap_or_default();
+    let status = execution.status.unwrap_or_default();
+    Audited::ended(name, uid, &execution.spec, &status).write();
+    let stored = stored(object_bytes, &status);
+    let summary = summary(&execution.spec.user, &status, stored);
+    let ttl = execution.spec.ttl_seconds_after_finished;
+    label_finished(&context.executions, name, phase, ttl, &summary).await
 }

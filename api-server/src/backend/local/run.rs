@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use codeexec_audit::Execution as Audited;
 use codeexec_crds::{CodeExecutionSpec, CodeExecutionStatus};
 use codeexec_execution::outcome::{self, End, Facts};
 use codeexec_runner::Transcript;
@@ -110,6 +111,8 @@ async fn task(over: Over, job: Job, place: Place, cancel: CancellationToken, sta
     machine.records.ended(&job.id, &status, ttl);
     machine.ledger.note(&job.spec.user, &status);
     machine.metrics.executions.ended(false, &status);
+    // There is no object with a uid of its own.
+    Audited::ended(&job.id, &job.id, &job.spec, &status).write();
     // Before anybody learns of the end, and begins the next one.
     drop(over);
     state_tx.send_replace(State::Ended(Arc::new(status)));
