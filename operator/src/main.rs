@@ -8,8 +8,6 @@ use codeexec_operator::{operate, verify};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments: Vec<_> = std::env::args_os().collect();
@@ -22,13 +20,7 @@ async fn main() -> ExitCode {
         return verify::main(verify::Settings::parse_from(arguments)).await;
     }
     let settings = Settings::parse_from(arguments).with_own_name_server();
-    if let Err(problem) = start_log(&settings) {
-        eprintln!(
-            "--log-level {:?} is not a level or filter: {problem}",
-            settings.log_level
-        );
-        return ExitCode::FAILURE;
-    }
+    start_log(&settings);
     match operate::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -38,11 +30,10 @@ async fn main() -> ExitCode {
     }
 }
 
-fn start_log(settings: &Settings) -> Result<(), Failure> {
+fn start_log(settings: &Settings) {
     // kube logs each refused attach as an error; a session tries many times until its container is up, and
     // logs what matters itself.
-    let filter =
-        EnvFilter::try_new(&settings.log_level)?.add_directive("kube_client::client::builder=off".parse()?);
+    let filter = EnvFilter::new(format!("{},kube_client::client::builder=off", settings.log_level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -50,5 +41,4 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
-    Ok(())
 }
