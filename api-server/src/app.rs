@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -14,8 +15,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::{Authenticator, middleware as auth};
 use crate::backend::Backend;
+use crate::http::drain::drain;
 use crate::http::error::ApiError;
-use crate::http::{execute, executions, health, log, measure, usage};
+use crate::http::receive::Room;
+use crate::http::settings::HttpSettings;
+use crate::http::{cors, execute, executions, headers, health, log, measure, usage};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::usage::Usage;
@@ -33,10 +37,12 @@ pub struct App {
     pub usage: Arc<Usage>,
     /// What `/metrics` tells.
     pub metrics: Arc<Metrics>,
-    /// Largest request body in bytes.
-    pub body_limit: usize,
     /// What is done about programs that say what the policy names.
     pub policy: Policy,
+    /// Bounds of requests, and what browsers are told.
+    pub http: HttpSettings,
+    /// Room for the bodies that are being read.
+    pub room: Room,
     /// Cancelled once the server was told to stop.
     pub stopping: CancellationToken,
 }
@@ -56,19 +62,47 @@ impl App {
                 get(executions::get).delete(executions::cancel),
             )
             .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify));
-        Router::new()
+        let router = Router::new()
             .route("/api/execute", get(health::service))
             .merge(identified)
-            .route("/healthz", get(health::healthz))
-            .route("/readyz", get(health::readyz))
+            .merge(probes())
             .fallback(not_found)
-            .method_not_allowed_fallback(method_not_allowed)
-            // Inside of the log, so that a panic is logged as the 500 that it becomes.
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(middleware::from_fn_with_state(self.metrics.clone(), measure::requests))
+            .method_not_allowed_fallback(method_not_allowed);
+        self.around(router)
+    }
+
+    /// What serves connections beyond the bound: it tells probes that the server lives, and everybody else to come
+    /// again.
+    pub fn full(self) -> Router {
+        self.around(probes().fallback(full))
+    }
+
+    /// What every answer goes through.
+    fn around(self, router: Router<Self>) -> Router {
+        // Inside of the log, so that a panic is logged as the 500 that it becomes.
+        let mut router = router.layer(CatchPanicLayer::custom(panicked));
+        if let Some(cors) = cors::layer(&self.http.cors_origins) {
+            router = router.layer(cors);
+        }
+        headers::careful(router, self.http.hsts_seconds)
+            .layer(middleware::from_fn_with_state(
+                self.metrics.clone(),
+                measure::requests,
+            ))
             .layer(middleware::from_fn_with_state(self.clone(), log::requests))
             .with_state(self)
     }
+}
+
+fn probes() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+}
+
+async fn full(request: Request) -> ApiError {
+    drain(request).await;
+    ApiError::unavailable("overloaded", "too many connections are open", 1)
 }
 
 async fn not_found() -> ApiError {

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener, ListenerExt};
+use axum::serve::{Listener, ListenerExt};
 use codeexec_trace::{TraceError, Tracing};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::auth::settings::AuthSettingsError;
 use crate::backend::Backend;
 use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
+use crate::http::listen::{self, Services};
+use crate::http::receive::Room;
 use crate::http::trace::traced;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics};
@@ -144,55 +146,66 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
         metrics,
-        body_limit: usize::try_from(settings.body_limit_bytes).unwrap_or(usize::MAX),
         policy: settings.policy,
+        http: settings.http.clone(),
+        room: Room::default(),
         stopping: stopping.clone(),
     };
+    serve(listener, tls, app, &settings).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serves until the app is to stop, and then until its open requests are answered or the grace is over.
+///
+/// # Errors
+/// When it can't begin to.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    app: App,
+    settings: &Settings,
+) -> Result<(), ServerError> {
     match tls {
         Some(config) => {
             let listener = TlsListener::new(listener, config).map_err(ServerError::Serve)?;
-            serve(listener.tap_io(|_| {}), app, &settings).await?;
+            serve_on(listener, app, settings).await
         }
         None => {
             // Answers are written in one piece; waiting for more to send only makes them late.
             let listener = listener.tap_io(|connection| {
                 let _ = connection.set_nodelay(true);
             });
-            serve(listener, app, &settings).await?;
+            serve_on(listener, app, settings).await
         }
     }
-    tracing::info!("stopped");
-    Ok(())
 }
 
-async fn serve<L>(listener: L, app: App, settings: &Settings) -> Result<(), ServerError>
+async fn serve_on<L>(listener: L, app: App, settings: &Settings) -> Result<(), ServerError>
 where
     L: Listener<Addr = SocketAddr>,
-    SocketAddr: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let stopping = app.stopping.clone();
     let tracing = Tracing::start(&settings.trace, "codeexec-api")?;
-    let router = match tracing.clone() {
+    let full = app.clone().full();
+    let usual = match tracing.clone() {
         Some(tracing) => traced(app.router(), tracing),
         None => app.router(),
     };
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let services = Services { usual, full };
+    let server = listen::serve(listener, services, settings.http.bounds(), stopping.clone());
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(settings.shutdown_grace()).await;
     };
-    let served = tokio::select! {
-        served = server.into_future() => served.map_err(ServerError::Serve),
-        () = out_of_grace => {
-            tracing::warn!("the shutdown grace is over; open requests are dropped");
-            Ok(())
-        }
-    };
+    tokio::select! {
+        () = server => {}
+        () = out_of_grace => tracing::warn!("the shutdown grace is over; open requests are dropped"),
+    }
     if let Some(tracing) = tracing {
         tracing.stop().await;
     }
-    served
+    Ok(())
 }
 
 /// The finished records, read over a connection of its own: a long list must not hold up what somebody waits for.

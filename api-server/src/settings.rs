@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use codeexec_execution::setting::{namespace, not_negative};
 use codeexec_policy::Policy;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::settings::AuthSettings;
+use crate::http::settings::HttpSettings;
 use crate::limits::ledger::{MAX_QUOTA, Quota};
 
 /// Runs untrusted Python for HTTP clients: POST /api/execute.
@@ -49,11 +51,6 @@ pub struct Settings {
     /// Traces of requests.
     #[command(flatten)]
     pub trace: codeexec_trace::TraceSettings,
-
-    /// Largest request body, in bytes
-    #[arg(long, env = "CODEEXEC_BODY_LIMIT_BYTES", value_name = "BYTES", default_value = "2097152",
-          value_parser = clap::value_parser!(u64).range(1024..=67_108_864))]
-    pub body_limit_bytes: u64,
 
     /// What is done about programs that import os, subprocess or sys, call eval, exec or compile, or name
     /// __import__: deny refuses them, warn runs them and says so in the answer, off does not look
@@ -142,6 +139,10 @@ pub struct Settings {
         default_value = "auto"
     )]
     pub cgroup: CgroupUse,
+
+    /// Bounds of connections and requests, and headers for browsers.
+    #[command(flatten)]
+    pub http: HttpSettings,
 
     /// Who asks, and how it is found out.
     #[command(flatten)]
@@ -277,32 +278,12 @@ fn address_or_off(text: &str) -> Result<AddressOrOff, String> {
     }
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("it must be a number that is not negative".to_owned()),
-    }
-}
-
 fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {
         Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
         Ok(_) => Err("it is empty".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if text.is_empty()
-        || text.len() > 63
-        || !text.bytes().all(inside)
-        || text.starts_with('-')
-        || text.ends_with('-')
-    {
-        return Err("a namespace is 1 to 63 lower-case letters, digits and inner dashes".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 fn label_value(text: &str) -> Result<String, String> {
@@ -347,33 +328,65 @@ mod tests {
         assert_eq!(kubernetes.log_format(), LogFormat::Json);
     }
 
+    /// A wrong value of each setting that has one.
+    const WRONG: &[(&str, &str)] = &[
+        ("--backend", "docker"),
+        ("--listen", "8080"),
+        ("--metrics-listen", "8082"),
+        ("--otlp-endpoint", "https://collector"),
+        ("--trace-ratio", "2"),
+        ("--free-vcpu-seconds", "many"),
+        ("--vcpu-second-price", "cheap"),
+        ("--policy", "none"),
+        ("--max-connections", "1"),
+        ("--idle-timeout-seconds", "0"),
+        ("--header-limit-bytes", "100"),
+        ("--body-limit-bytes", "0"),
+        ("--body-timeout-seconds", "never"),
+        ("--cors-origins", "example.com"),
+        ("--hsts-seconds", "ever"),
+        ("--shutdown-grace-seconds", "soon"),
+        ("--queue-timeout-seconds", "0"),
+        ("--rate-limit", "ten"),
+        ("--rate-limit", "10001"),
+        ("--max-concurrent-per-user", "many"),
+        ("--executions-namespace", "Not A Namespace"),
+        ("--replica", "x-"),
+        ("--replica", ""),
+        ("--kube-timeout-ms", "1"),
+        ("--max-concurrent", "0"),
+        ("--memory-limit-bytes", "1"),
+        ("--cgroup", "v2"),
+        ("--log-level", "info,=="),
+        ("--log-format", "xml"),
+        ("--auth", "password"),
+        ("--admins", "anonymous"),
+        ("--trusted-proxies", "10.0.0.0/33"),
+        ("--api-keys-secret", "My Keys"),
+        ("--token-audience", ""),
+        ("--proxy-user-header", "x user"),
+        ("--oidc-issuer", "http://login.example.com"),
+        ("--oidc-audience", " "),
+        ("--oidc-jwks-url", "keys"),
+        ("--oidc-algorithms", "none"),
+        ("--oidc-user-claim", ""),
+        ("--oidc-leeway-seconds", "3600"),
+    ];
+
+    /// Any text is right before somebody uses it: what can't be opened stops the start by its name, too.
+    const ANY_TEXT: &[&str] = &[
+        "--tls-cert",
+        "--tls-key",
+        "--runner",
+        "--python",
+        "--api-keys-file",
+        "--oidc-ca-file",
+        "--oidc-user-prefix",
+    ];
+
     #[test]
     fn a_wrong_setting_is_named() {
-        for (flag, value) in [
-            ("--backend", "docker"),
-            ("--listen", "8080"),
-            ("--metrics-listen", "8082"),
-            ("--otlp-endpoint", "https://collector"),
-            ("--trace-ratio", "2"),
-            ("--free-vcpu-seconds", "many"),
-            ("--vcpu-second-price", "cheap"),
-            ("--body-limit-bytes", "0"),
-            ("--policy", "none"),
-            ("--shutdown-grace-seconds", "soon"),
-            ("--queue-timeout-seconds", "0"),
-            ("--rate-limit", "ten"),
-            ("--rate-limit", "10001"),
-            ("--max-concurrent-per-user", "many"),
-            ("--executions-namespace", "Not A Namespace"),
-            ("--replica", "x-"),
-            ("--replica", ""),
-            ("--kube-timeout-ms", "1"),
-            ("--max-concurrent", "0"),
-            ("--memory-limit-bytes", "1"),
-            ("--cgroup", "v2"),
-            ("--log-level", "info,=="),
-            ("--log-format", "xml"),
-        ] {
+        for (flag, value) in WRONG {
             let error = parse(&[flag, value]).unwrap_err();
             assert!(error.contains(flag), "{flag}: {error}");
         }
@@ -396,6 +409,17 @@ mod tests {
             (0, 3)
         );
         assert_eq!(quota(&["--max-concurrent-per-user", "0"]), (10, 0));
+    }
+
+    #[test]
+    fn no_setting_is_without_a_wrong_value() {
+        use clap::CommandFactory;
+        for arg in Settings::command().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            let flag = format!("--{long}");
+            let is_known = WRONG.iter().any(|(name, _)| *name == flag) || ANY_TEXT.contains(&flag.as_str());
+            assert!(is_known || matches!(long, "help" | "version"), "{flag}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::files::{FileError, Followed};
 /// How long a client may take for its handshake, two round trips and some arithmetic.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Handshakes at once. Beyond that connections wait in the kernel.
+/// Handshakes at once, those included that wait to be served. Beyond that connections wait in the kernel.
 const HANDSHAKES: usize = 1024;
 
 /// Finished handshakes that wait to be served.
@@ -144,13 +144,14 @@ async fn accept(
         tokio::spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(connection)).await {
                 Ok(Ok(stream)) => {
-                    drop(permit);
                     // Nobody serves any more: the client sees its connection close.
                     let _ = finished.send((stream, peer)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
+            // Only now: while nobody takes the finished ones, there must not be more and more of them.
+            drop(permit);
         });
     }
 }

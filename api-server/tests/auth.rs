@@ -14,6 +14,7 @@ use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -115,6 +116,8 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         ways,
         "--rate-limit",
         "0",
+        "--body-limit-bytes",
+        "1024",
     ];
     flags.extend(["--trusted-proxies", "10.0.0.0/8"]);
     if ways.contains("api-keys") {
@@ -129,8 +132,9 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
-        body_limit: 1024,
         policy: Policy::Off,
+        http: settings.http,
+        room: Room::default(),
         stopping: CancellationToken::new(),
     };
     let peer = SocketAddr::from((peer, 4711));

@@ -21,6 +21,7 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
+use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -91,8 +92,9 @@ fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
         auth: Arc::new(Authenticator::anonymous()),
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
-        body_limit: 2 * 1024 * 1024,
         policy: Policy::Off,
+        http: Settings::parse_from(["codeexec-api"]).http,
+        room: Room::default(),
         stopping: Default::default(),
     };
     app.router()

@@ -17,6 +17,7 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -82,14 +83,16 @@ struct Server {
 impl Server {
     fn with(policy: Policy) -> Self {
         let backend = Arc::new(Counting::default());
+        let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
         let app = App {
             backend: backend.clone(),
-            limits: Limits::alone(&Settings::parse_from(["codeexec-api", "--rate-limit", "0"])),
+            limits: Limits::alone(&settings),
             auth: Arc::new(Authenticator::anonymous()),
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),
-            body_limit: 2 * 1024 * 1024,
             policy,
+            http: settings.http,
+            room: Room::default(),
             stopping: CancellationToken::new(),
         };
         let client = SocketAddr::from(([127, 0, 0, 1], 4711));

@@ -16,6 +16,7 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -101,15 +102,16 @@ struct Answer {
 impl Server {
     fn new() -> Self {
         let backend = Arc::new(Keeping::default());
+        let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
         let app = App {
             backend: backend.clone(),
-            limits: Limits::alone(&Settings::parse_from(["codeexec-api", "--rate-limit", "0"])),
+            limits: Limits::alone(&settings),
             auth: Arc::new(Authenticator::anonymous()),
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),
-            // As it is unless somebody sets another.
-            body_limit: 2 * 1024 * 1024,
             policy: Policy::Off,
+            http: settings.http,
+            room: Room::default(),
             stopping: CancellationToken::new(),
         };
         Self {

@@ -13,6 +13,7 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Listed, Page, Query, Started};
+use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -27,6 +28,8 @@ use tower::ServiceExt;
 
 #[path = "router/audit.rs"]
 mod audit;
+#[path = "router/browsers.rs"]
+mod browsers;
 #[path = "router/executions.rs"]
 mod executions;
 #[path = "router/limits.rs"]
@@ -170,14 +173,17 @@ fn server_for(
     });
     let stopping = CancellationToken::new();
     let (ledger, metrics) = (Arc::new(Ledger::default()), Arc::new(Metrics::new(false)));
+    let flags = [&["codeexec-api", "--body-limit-bytes", "1024"], flags].concat();
+    let settings = Settings::parse_from(flags);
     let app = App {
         backend: backend.clone(),
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
         metrics: metrics.clone(),
-        limits: Limits::alone(&Settings::parse_from([&["codeexec-api"], flags].concat())),
-        body_limit: 1024,
         policy: Policy::Off,
+        limits: Limits::alone(&settings),
+        http: settings.http,
+        room: Room::default(),
         stopping: stopping.clone(),
     };
     Server {

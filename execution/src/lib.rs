@@ -6,12 +6,15 @@
 //!   End + Transcript  ── outcome  ──▶ CodeExecutionStatus
 //!   runner's report   ── isolation ─▶ which layers are in force, and whether those that are required
 //! ```
+//!
+//! `setting` checks settings that both have.
 
 pub mod budget;
 pub mod isolation;
 pub mod metrics;
 pub mod outcome;
 mod request;
+pub mod setting;
 mod validate;
 
 pub use request::runner_request;

@@ -10,8 +10,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments: Vec<_> = std::env::args_os().collect();
@@ -24,13 +22,7 @@ async fn main() -> ExitCode {
         return verify::main(verify::Settings::parse_from(arguments)).await;
     }
     let settings = Settings::parse_from(arguments).with_own_name_server();
-    if let Err(problem) = start_log(&settings) {
-        eprintln!(
-            "--log-level {:?} is not a level or filter: {problem}",
-            settings.log_level
-        );
-        return ExitCode::FAILURE;
-    }
+    start_log(&settings);
     match operate::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -40,12 +32,14 @@ async fn main() -> ExitCode {
     }
 }
 
-fn start_log(settings: &Settings) -> Result<(), Failure> {
+fn start_log(settings: &Settings) {
     // kube logs each refused attach as an error; a session tries many times until its container is up, and
     // logs what matters itself.
-    let filter = EnvFilter::try_new(&settings.log_level)?
-        .add_directive("kube_client::client::builder=off".parse()?)
-        .add_directive(codeexec_audit::OFF_ELSEWHERE.parse()?);
+    let quiet = format!(
+        "kube_client::client::builder=off,{}",
+        codeexec_audit::OFF_ELSEWHERE
+    );
+    let filter = EnvFilter::new(format!("{},{quiet}", settings.log_level));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = match settings.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
@@ -53,5 +47,4 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
     };
     let audit = codeexec_audit::layer(std::io::stderr);
     tracing_subscriber::registry().with(log).with(audit).init();
-    Ok(())
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use codeexec_execution::isolation::Layer;
+use codeexec_execution::setting::{namespace, not_blank, not_negative, object_name};
 use codeexec_policy::Policy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tracing_subscriber::EnvFilter;
 
 /// Turns CodeExecutions into Pods and their output into statuses.
 #[derive(Clone, Debug, Parser)]
@@ -16,16 +18,17 @@ pub struct Settings {
     #[arg(
         long,
         env = "CODEEXEC_EXECUTIONS_NAMESPACE",
-        default_value = "codeexec-executions"
+        default_value = "codeexec-executions",
+        value_parser = namespace
     )]
     pub executions_namespace: String,
 
     /// This replica's name in the Lease; each process adds a random suffix.
-    #[arg(long, env = "CODEEXEC_IDENTITY", default_value_t = hostname())]
+    #[arg(long, env = "CODEEXEC_IDENTITY", default_value_t = hostname(), value_parser = not_blank)]
     pub identity: String,
 
     /// Name of the Lease of leader election.
-    #[arg(long, env = "CODEEXEC_LEASE_NAME", default_value = "codeexec-operator")]
+    #[arg(long, env = "CODEEXEC_LEASE_NAME", default_value = "codeexec-operator", value_parser = object_name)]
     pub lease_name: String,
 
     /// Seconds that a silent leader keeps the Lease; it is renewed every third of that.
@@ -33,7 +36,7 @@ pub struct Settings {
     pub lease_seconds: i32,
 
     /// Image of the executor Pods, where their pool names none.
-    #[arg(long, env = "CODEEXEC_EXECUTOR_IMAGE")]
+    #[arg(long, env = "CODEEXEC_EXECUTOR_IMAGE", value_parser = not_blank)]
     pub executor_image: String,
 
     /// When the kubelet pulls it: Always, IfNotPresent or Never.
@@ -41,14 +44,15 @@ pub struct Settings {
     pub image_pull_policy: String,
 
     /// Secrets in the executions' namespace to pull it with, separated by commas.
-    #[arg(long, env = "CODEEXEC_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    #[arg(long, env = "CODEEXEC_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = object_name)]
     pub image_pull_secrets: Vec<String>,
 
     /// Service account of the executor Pods: one that may do nothing.
     #[arg(
         long,
         env = "CODEEXEC_EXECUTOR_SERVICE_ACCOUNT",
-        default_value = "codeexec-executor"
+        default_value = "codeexec-executor",
+        value_parser = object_name
     )]
     pub executor_service_account: String,
 
@@ -82,7 +86,7 @@ pub struct Settings {
     pub run_as: i64,
 
     /// RuntimeClass of the executor Pods, where their pool names none.
-    #[arg(long, env = "CODEEXEC_RUNTIME_CLASS", value_parser = not_blank)]
+    #[arg(long, env = "CODEEXEC_RUNTIME_CLASS", value_parser = object_name)]
     pub runtime_class: Option<String>,
 
     /// false asks for a user namespace for each executor Pod, true for none. Unset, the operator finds out with a
@@ -130,7 +134,7 @@ pub struct Settings {
     pub write_budget_minutes: u32,
 
     /// Price of a vCPU-second, for the cost in each status.
-    #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", default_value_t = 0.000_034_17, value_parser = price)]
+    #[arg(long, env = "CODEEXEC_VCPU_SECOND_PRICE", default_value_t = 0.000_034_17, value_parser = not_negative)]
     pub vcpu_second_price: f64,
 
     /// Traces of executions.
@@ -142,7 +146,7 @@ pub struct Settings {
     pub listen: SocketAddr,
 
     /// Level (error, warn, info, debug, trace) or filter of the log.
-    #[arg(long, env = "CODEEXEC_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "CODEEXEC_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
 
     /// Format of the log.
@@ -194,18 +198,11 @@ fn hostname() -> String {
     std::env::var("HOSTNAME").unwrap_or_else(|_| "codeexec-operator".to_owned())
 }
 
-fn not_blank(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        Err("must not be blank".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-fn price(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(price) if price.is_finite() && price >= 0.0 => Ok(price),
-        _ => Err("must be a number that is not negative".to_owned()),
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err("it must not be blank".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -269,35 +266,62 @@ mod tests {
         assert_eq!(first_name_server(""), None);
     }
 
+    /// A wrong value of each setting.
+    const WRONG: &[(&str, &str)] = &[
+        ("--executions-namespace", "Not A Namespace"),
+        ("--identity", " "),
+        ("--lease-name", "The Lease"),
+        ("--lease-seconds", "0"),
+        ("--executor-image", ""),
+        ("--image-pull-policy", "Sometimes"),
+        ("--image-pull-secrets", "good,Not Good"),
+        ("--executor-service-account", "x_y"),
+        ("--cpu-limit", "0"),
+        ("--memory-limit", "lots"),
+        ("--cpu-request", "-1"),
+        ("--memory-request", "128 MB"),
+        ("--ephemeral-storage-limit", "none"),
+        ("--scratch-size", ""),
+        ("--run-as", "root"),
+        ("--runtime-class", "g Visor"),
+        ("--host-users", "maybe"),
+        ("--isolation-require", "seccomp,selinux"),
+        ("--probe-dns", "kube-dns"),
+        ("--queue-timeout-seconds", "0"),
+        ("--max-finished", "0"),
+        ("--max-output-bytes", "-1"),
+        ("--max-record-bytes", "0"),
+        ("--write-budget-bytes", "512Mi"),
+        ("--write-budget-minutes", "0"),
+        ("--policy", "none"),
+        ("--vcpu-second-price", "-1"),
+        ("--otlp-endpoint", "https://collector"),
+        ("--trace-ratio", "2"),
+        ("--listen", "8081"),
+        ("--log-level", "info,=="),
+        ("--log-format", "xml"),
+    ];
+
     #[test]
     fn a_wrong_setting_is_refused_by_name() {
-        let refusal = |flag: &str, value: &str| {
-            Settings::try_parse_from([
-                "codeexec-operator",
-                "--executor-image=x",
-                &format!("{flag}={value}"),
-            ])
-            .expect_err("a wrong value")
-            .to_string()
-        };
-        assert!(refusal("--lease-seconds", "0").contains("--lease-seconds"));
-        assert!(refusal("--memory-limit", "lots").contains("--memory-limit"));
-        let error = refusal("--isolation-require", "seccomp,selinux");
-        assert!(
-            error.contains("--isolation-require") && error.contains("selinux"),
-            "{error}"
-        );
-        for (flag, value) in [
-            ("--policy", "none"),
-            ("--vcpu-second-price", "-1"),
-            ("--max-output-bytes", "-1"),
-            ("--max-record-bytes", "0"),
-            ("--write-budget-bytes", "512Mi"),
-            ("--write-budget-minutes", "0"),
-            ("--otlp-endpoint", "https://collector"),
-            ("--trace-ratio", "2"),
-        ] {
-            assert!(refusal(flag, value).contains(flag), "{flag}");
+        for (flag, value) in WRONG {
+            let mut arguments = vec!["codeexec-operator".to_owned(), format!("{flag}={value}")];
+            if *flag != "--executor-image" {
+                arguments.push("--executor-image=x".to_owned());
+            }
+            let error = Settings::try_parse_from(arguments).expect_err("a wrong value");
+            let error = error.to_string();
+            assert!(error.contains(flag), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_setting_is_without_a_wrong_value() {
+        use clap::CommandFactory;
+        for arg in Settings::command().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            let is_known = WRONG.iter().any(|(flag, _)| *flag == format!("--{long}"));
+            assert!(is_known || matches!(long, "help" | "version"), "--{long}");
         }
     }
 }

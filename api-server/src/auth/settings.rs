@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use axum::http::{HeaderName, header};
 use clap::Args;
+use codeexec_execution::setting::{not_blank, object_name};
 
 use super::api_keys::KeySource;
 use super::network::{FORWARDED_FOR, Network, TrustedProxies};
@@ -46,7 +47,8 @@ pub struct AuthSettings {
         long,
         env = "CODEEXEC_API_KEYS_SECRET",
         value_name = "NAME",
-        default_value = "codeexec-api-keys"
+        default_value = "codeexec-api-keys",
+        value_parser = object_name
     )]
     pub api_keys_secret: String,
 
@@ -59,7 +61,8 @@ pub struct AuthSettings {
         long,
         env = "CODEEXEC_TOKEN_AUDIENCE",
         value_name = "AUDIENCE",
-        default_value = "codeexec"
+        default_value = "codeexec",
+        value_parser = not_blank
     )]
     pub token_audience: String,
 
@@ -78,7 +81,7 @@ pub struct AuthSettings {
     pub oidc_issuer: Option<Url>,
 
     /// oidc: what must stand in the tokens' claim aud
-    #[arg(long, env = "CODEEXEC_OIDC_AUDIENCE", value_name = "AUDIENCE")]
+    #[arg(long, env = "CODEEXEC_OIDC_AUDIENCE", value_name = "AUDIENCE", value_parser = not_blank)]
     pub oidc_audience: Option<String>,
 
     /// oidc: where the issuer's keys are [default: where its own description says]
@@ -101,7 +104,8 @@ pub struct AuthSettings {
         long,
         env = "CODEEXEC_OIDC_USER_CLAIM",
         value_name = "CLAIM",
-        default_value = "sub"
+        default_value = "sub",
+        value_parser = not_blank
     )]
     pub oidc_user_claim: String,
 

@@ -2,16 +2,22 @@
 
 pub mod answer;
 pub mod body;
+pub mod cors;
+pub mod drain;
 pub mod error;
 pub mod execute;
 pub mod executions;
+pub mod headers;
 pub mod health;
 pub mod idempotency;
+pub mod listen;
 pub mod log;
 pub mod measure;
 pub mod policy;
 pub mod query;
 pub mod rate;
+pub mod receive;
+pub mod settings;
 pub mod submit;
 pub mod trace;
 pub mod usage;

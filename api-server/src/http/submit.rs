@@ -1,12 +1,10 @@
 //! From a request to an execution that is under way: read, checked, counted, handed to the backend.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use codeexec_crds::CodeExecutionSpec;
-use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::failure;
 use super::body;
@@ -15,17 +13,11 @@ use super::idempotency::{IdempotencyKey, REPLAYED};
 use super::log::Noted;
 use super::policy::{self, Warnings};
 use super::rate;
+use super::receive::{Bounds, Received, receive};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::backend::{BackendError, Job, Keep, Started, new_id};
 use crate::limits::Refusal;
-
-/// How long a client may take to send its body.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How much of a body that is too large is read all the same: many clients only look at the answer once they
-/// have sent everything, and a connection that is closed before shows them no answer at all.
-const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 
 /// An execution that is under way, or was before.
 pub struct Submission {
@@ -52,7 +44,8 @@ pub async fn submit(
     body: Body,
     keep: Keep,
 ) -> Result<Submission, Response> {
-    let (spec, warnings) = request(app, identity, noted, headers, body)
+    // Held until the backend has the program.
+    let (spec, warnings, _taken) = request(app, identity, noted, headers, body)
         .await
         .map_err(ApiError::into_response)?;
     // After the body: a connection that closes before it was read shows many clients no answer.
@@ -124,7 +117,7 @@ async fn request(
     noted: &Noted,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(CodeExecutionSpec, Warnings), ApiError> {
+) -> Result<(CodeExecutionSpec, Warnings, Option<OwnedSemaphorePermit>), ApiError> {
     if !is_json(headers) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -132,22 +125,18 @@ async fn request(
             "Content-Type must be application/json",
         ));
     }
-    let bytes = tokio::time::timeout(BODY_PATIENCE, read(headers, body, app.body_limit))
-        .await
-        .map_err(|_| {
-            let message = format!(
-                "the request body did not come within {} s",
-                BODY_PATIENCE.as_secs()
-            );
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
-        })??;
+    let bounds = Bounds {
+        bytes: app.http.body_limit_bytes as usize,
+        patience: app.http.body_timeout(),
+    };
+    let Received { bytes, taken } = receive(headers, body, bounds, &app.room).await?;
     let mut spec = body::parse(&bytes).map_err(|error| ApiError::invalid(error.to_string()))?;
     noted.code(&spec.code);
     spec.user.clone_from(&identity.user);
     codeexec_execution::validate(&spec).map_err(|violation| ApiError::invalid(violation.to_string()))?;
     let warnings = policy::screen(app.policy, &spec.code)?;
     noted.warnings(&warnings);
-    Ok((spec, warnings))
+    Ok((spec, warnings, taken))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -156,40 +145,6 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
-}
-
-async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let message = format!("the request body must be at most {limit} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-    };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let is_too_long = announced.is_some_and(|length| length > limit as u64);
-    // Such a client waits for our word before it sends anything; reading would give it.
-    if is_too_long && headers.contains_key(header::EXPECT) {
-        return Err(too_large());
-    }
-    let mut kept = Vec::new();
-    let mut total = 0;
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| ApiError::invalid("the request body broke off"))?;
-        total += piece.len();
-        if total > DRAINED_BYTES.max(limit) {
-            break;
-        }
-        if is_too_long || total > limit {
-            kept = Vec::new();
-        } else {
-            kept.extend_from_slice(&piece);
-        }
-    }
-    if total > limit {
-        return Err(too_large());
-    }
-    Ok(kept.into())
 }
 
 #[cfg(test)]

@@ -197,7 +197,8 @@ fn cpu_seconds(pid: i32) -> Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-fn resident_mb(pid: i32) -> Result<f64> {
+/// Memory of a process that really is in memory, in MB.
+pub(super) fn resident_mb(pid: i32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()

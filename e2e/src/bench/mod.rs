@@ -22,6 +22,9 @@
 //!   …_preload       the same where each Pod imports the default modules, and the program uses them
 //!   sustained_reuse the same executions, of one user whom each Pod serves again
 //!
+//!   api.full        POST /api/execute on a server before a backend that answers at once, everything on
+//!   api.bare        the same where everything is off; api_requests: requests a second with everything on
+//!
 //!   floor.userns    floor.pod in a user namespace of its own; floor.hostns in the node's
 //!   floor.runtime   floor.pod with the RuntimeClass of the pool; floor.plain without
 //! ```
@@ -30,12 +33,13 @@
 //! ratios and differences mean something on any machine. Times are the client's.
 //!
 //! ```text
-//!   sections   what is measured: sampling, warm, burst, sustained, isolation, idle
+//!   sections   what is measured: sampling, warm, burst, sustained, isolation, api, idle
 //!   floors     bare Pods and interpreters; namespace is where these Pods live
 //!   pool       a pool whose Pods are kept ready
 //!   report     from samples to the table and report.json; targets, stages and plot are parts of it
 //! ```
 
+mod api;
 mod burst;
 mod floors;
 mod idle;
@@ -54,6 +58,7 @@ mod sustained;
 mod targets;
 mod warm;
 
+pub use api::{COMMAND as API_SERVER, measure_api, serve as serve_api};
 pub use burst::measure_bursts;
 pub use floors::{AttachedFloor, PodFloor, python_floor};
 pub use idle::{Footprint, with_finished_executions};

@@ -140,6 +140,12 @@ pub struct Report {
     /// The kinds `layers` and `bare` compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation_overhead_ms: Option<IsolationOverhead>,
+    /// The kinds `api.full` and `api.bare` compared: what the API server does beside handing programs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_overhead_ms: Option<f64>,
+    /// Memory of an API server, in MB, with 1,000 clients that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_waiting_mb: Option<f64>,
     /// A Pod in a user namespace of its own compared with one in the node's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_user_namespace_ms: Option<PodCost>,
@@ -183,6 +189,11 @@ impl Report {
         self.isolation_overhead_ms = cold
             .zip(warm)
             .map(|(cold, warm)| IsolationOverhead { cold, warm });
+    }
+
+    /// Compares the API server with itself, once both kinds are in the report.
+    pub fn compare_api(&mut self) {
+        self.api_overhead_ms = self.difference("api.full", "api.bare");
     }
 
     /// The table for people.

@@ -17,17 +17,20 @@ pub enum Section {
     Sustained,
     /// The runner's own layers. Needs no cluster.
     Isolation,
+    /// The API server itself. Needs no cluster.
+    Api,
     /// Memory and CPU of processes that idle.
     Idle,
 }
 
 impl Section {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Answers,
         Self::Warm,
         Self::Burst,
         Self::Sustained,
         Self::Isolation,
+        Self::Api,
         Self::Idle,
     ];
 
@@ -38,6 +41,7 @@ impl Section {
             Self::Burst => "burst",
             Self::Sustained => "sustained",
             Self::Isolation => "isolation",
+            Self::Api => "api",
             Self::Idle => "idle",
         }
     }
@@ -130,7 +134,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "BENCH_ONLY may name answers, warm, burst, sustained, isolation, idle, but not hot"
+            "BENCH_ONLY may name answers, warm, burst, sustained, isolation, api, idle, but not hot"
         );
         assert!(Sections::parse(Some(" ")).is_err());
     }

@@ -26,7 +26,10 @@ const SHARES: [(&str, &str, f64); 2] = [
 ];
 
 /// Least that a rate should be, a second.
-const RATES: [(&str, f64); 1] = [("sustained_reuse", 40.0)];
+const RATES: [(&str, f64); 2] = [("api_requests", 5000.0), ("sustained_reuse", 40.0)];
+
+/// Most that an API server should take with 1,000 clients that wait, in MB.
+const WAITING_MB: f64 = 100.0;
 
 /// How many executions of `burst16` find no Pod ready, and how much longer than the bare Pods they may take.
 const BEYOND_THE_POOL: f64 = 8.0;
@@ -58,6 +61,7 @@ pub fn lines(report: &Report) -> Vec<String> {
         .chain(shares)
         .chain(rates)
         .chain(isolation(report))
+        .chain(api(report))
         .collect()
 }
 
@@ -121,6 +125,17 @@ fn isolation(report: &Report) -> impl Iterator<Item = String> {
         })
 }
 
+/// What the API server takes itself, in time and in memory.
+fn api(report: &Report) -> impl Iterator<Item = String> {
+    let overhead = report.api_overhead_ms;
+    let overhead = overhead.map(|ms| at_most("api_overhead_ms = api.full - api.bare", ms, 1.0));
+    let waiting = report.api_waiting_mb.map(|mb| {
+        let verdict = verdict(mb <= WAITING_MB);
+        format!("1000 clients that wait: {mb:.1} MB resident (target {WAITING_MB}: {verdict})")
+    });
+    overhead.into_iter().chain(waiting)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +174,21 @@ mod tests {
                 "sustained / pods = 0.90 (target at least 0.9: met)",
                 "sustained_preload / pods_preload = 0.80 (target at least 0.9: MISSED)",
                 "sustained_reuse = 40.00 a second (target at least 40: met)",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_api_server_has_a_millisecond_and_100_mb() {
+        let mut report = report(&[("api.full", 2), ("api.bare", 1)], &[("api_requests", 49_999)]);
+        report.compare_api();
+        report.api_waiting_mb = Some(100.1);
+        assert_eq!(
+            lines(&report),
+            [
+                "api_requests = 4999.90 a second (target at least 5000: MISSED)",
+                "api_overhead_ms = api.full - api.bare = 1.00 ms (target 1: met)",
+                "1000 clients that wait: 100.1 MB resident (target 100: MISSED)",
             ]
         );
     }

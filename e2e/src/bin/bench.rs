@@ -2,7 +2,7 @@
 //!
 //! | variable | default | |
 //! |---|---|---|
-//! | `BENCH_ONLY` | all | parts to measure, separated by commas: `answers`, `warm`, `burst`, `sustained`, `isolation` (needs no cluster), `idle`. Their report is named after them |
+//! | `BENCH_ONLY` | all | parts to measure, separated by commas: `answers`, `warm`, `burst`, `sustained`, `isolation` and `api` (which need no cluster), `idle`. Their report is named after them |
 //! | `BENCH_SAMPLES` | 60 | samples of each kind |
 //! | `BENCH_SUSTAINED_SECONDS` | 20 | how long each rate is counted, in each of two turns |
 //! | `BENCH_FINISHED` | 1000 | finished executions beside which memory and CPU are measured; 0 leaves that out |
@@ -19,12 +19,19 @@ use anyhow::bail;
 use anyhow::{Context, Result, ensure};
 use codeexec_e2e::Cluster;
 use codeexec_e2e::bench::{
-    Report, Section, Sections, measure_bursts, measure_sustained, measure_warm, svg, take_samples,
-    with_finished_executions,
+    API_SERVER, Report, Section, Sections, measure_api, measure_bursts, measure_sustained, measure_warm,
+    serve_api, svg, take_samples, with_finished_executions,
 };
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // Started by the part that measures it, so that its memory and its threads are its own.
+    if let [command, rest @ ..] = arguments.as_slice()
+        && command == API_SERVER
+    {
+        return serve_api(rest).await;
+    }
     let sections = Sections::parse(env::var("BENCH_ONLY").ok().as_deref())?;
     let target = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../target")
@@ -62,6 +69,10 @@ async fn measure(sections: &Sections, target: &Path, report: &mut Report) -> Res
                 measure_sustained(&Cluster::connect().await?, time, report).await
             }
             Section::Isolation => measure_layers(target, samples, report).await,
+            Section::Api => {
+                println!("the API server before a backend that answers at once, and with 1000 that wait");
+                measure_api(samples, report).await
+            }
             Section::Idle if finished == 0 => Ok(()),
             Section::Idle => measure_idle(finished, report).await,
         }

@@ -398,6 +398,18 @@ async fn a_lost_kubernetes_api_is_told_within_the_deadline_and_service_resumes()
     );
     assert!(began.elapsed() < Duration::from_secs(1));
     assert!(backend.ready().is_err());
+    let all = crate::backend::Query {
+        user: None,
+        stage: None,
+        since: None,
+        after: None,
+        limit: 10,
+    };
+    let away = Some(BackendError::Unavailable);
+    assert_eq!(backend.get("cex-2").await.err(), away);
+    assert_eq!(backend.list(all).await.err(), away);
+    assert_eq!(backend.cancel("cex-2").await.err(), away);
+    assert_eq!(backend.rejoin(job("cex-2")).await.err(), away);
     *fake.0.lost.lock().unwrap() = false;
     fake.called("watch", 2).await;
     // What may have been created without an answer is not left to run some time later.
