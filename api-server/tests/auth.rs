@@ -129,6 +129,7 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
+        docs: None,
         body_limit: 1024,
         policy: Policy::Off,
         stopping: CancellationToken::new(),

@@ -91,6 +91,7 @@ fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
         auth: Arc::new(Authenticator::anonymous()),
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
+        docs: None,
         body_limit: 2 * 1024 * 1024,
         policy: Policy::Off,
         stopping: Default::default(),

@@ -88,6 +88,7 @@ impl Server {
             auth: Arc::new(Authenticator::anonymous()),
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),
+            docs: None,
             body_limit: 2 * 1024 * 1024,
             policy,
             stopping: CancellationToken::new(),

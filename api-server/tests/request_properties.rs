@@ -108,6 +108,7 @@ impl Server {
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),
             // As it is unless somebody sets another.
+            docs: None,
             body_limit: 2 * 1024 * 1024,
             policy: Policy::Off,
             stopping: CancellationToken::new(),

@@ -31,6 +31,8 @@ mod audit;
 mod executions;
 #[path = "router/limits.rs"]
 mod limits;
+#[path = "router/openapi.rs"]
+mod openapi;
 
 /// Answers every program in the same way, and remembers them.
 struct Scripted {
@@ -132,6 +134,7 @@ impl Backend for Scripted {
 }
 
 struct Server {
+    app: App,
     router: Router,
     backend: Arc<Scripted>,
     ledger: Arc<Ledger>,
@@ -176,19 +179,25 @@ fn server_for(
         usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
         metrics: metrics.clone(),
         limits: Limits::alone(&Settings::parse_from([&["codeexec-api"], flags].concat())),
+        docs: None,
         body_limit: 1024,
         policy: Policy::Off,
         stopping: stopping.clone(),
     };
     Server {
-        router: app
-            .router()
-            .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)))),
+        router: routed(&app),
+        app,
         backend,
         ledger,
         metrics,
         stopping,
     }
+}
+
+/// As if every request came from this machine.
+fn routed(app: &App) -> Router {
+    let here = SocketAddr::from(([127, 0, 0, 1], 4711));
+    app.clone().router().layer(MockConnectInfo(here))
 }
 
 fn succeeded() -> Result<CodeExecutionStatus, BackendError> {

@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod body;
+pub mod codes;
+pub mod docs;
 pub mod error;
 pub mod execute;
 pub mod executions;
