@@ -40,6 +40,20 @@ impl Credential {
             Self::Unwanted => json!([]),
         }
     }
+
+    fn schemes(self) -> Value {
+        match self {
+            Self::Required | Self::Optional => json!({
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, a token of the cluster, or one of an OpenID Connect issuer: \
+                        whichever of them the installation accepts.",
+                },
+            }),
+            Self::Unwanted => json!({}),
+        }
+    }
 }
 
 const DESCRIPTION: &str = "Runs untrusted Python: one request, one isolated sandbox, one result.\n\n\
@@ -73,14 +87,7 @@ pub fn document(credential: Credential) -> Value {
         ],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key, a token of the cluster, or one of an OpenID Connect issuer: \
-                        whichever of them the installation accepts.",
-                },
-            },
+            "securitySchemes": credential.schemes(),
             "schemas": schemas.into_definitions(),
         },
     })

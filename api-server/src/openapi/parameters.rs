@@ -40,20 +40,24 @@ pub(super) fn id() -> Value {
     parameter("path", "id", "Name of the execution.", schema)
 }
 
+fn user() -> Value {
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": bounds::NAME_CHARS});
+    parameter(
+        "query",
+        "user",
+        "Only this user's. Another's: administrators only.",
+        schema,
+    )
+}
+
 /// Those of a list.
 pub(super) fn list() -> Vec<Value> {
-    let user = json!({"type": "string", "minLength": 1, "maxLength": bounds::NAME_CHARS});
     let stages = json!({"type": "string", "enum": Stage::ALL});
     let limit =
         json!({"type": "integer", "minimum": 1, "maximum": query::MAX_LIMIT, "default": query::LIMIT});
     let token = json!({"type": "string", "maxLength": query::MAX_TOKEN, "pattern": "^[!-~]*$"});
     vec![
-        parameter(
-            "query",
-            "user",
-            "Only this user's. Another's: administrators only.",
-            user,
-        ),
+        user(),
         parameter("query", "status", "Only those that stand so.", stages),
         parameter(
             "query",
@@ -92,11 +96,6 @@ pub(super) fn usage() -> Vec<Value> {
             "Its end, which is not part of it; without it, now.",
             moment(),
         ),
-        parameter(
-            "query",
-            "user",
-            "Only this user's. Another's: administrators only.",
-            json!({"type": "string"}),
-        ),
+        user(),
     ]
 }

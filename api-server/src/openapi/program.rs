@@ -67,12 +67,14 @@ pub(super) fn schema() -> Value {
                 "description": told("env"),
                 "maxProperties": bounds::LIST_ITEMS,
                 "propertyNames": {"pattern": VARIABLE, "maxLength": bounds::VARIABLE_BYTES},
-                "additionalProperties": {"type": "string", "maxLength": bounds::LIST_BYTES, "pattern": NO_NUL},
+                // A name has one character at least.
+                "additionalProperties": {"type": "string", "maxLength": bounds::LIST_BYTES - 1, "pattern": NO_NUL},
             },
             "files": {
                 "type": ["array", "null"],
                 "description": told("files"),
                 "maxItems": bounds::FILES,
+                "uniqueItems": true,
                 "items": file(),
             },
             "pool": {
