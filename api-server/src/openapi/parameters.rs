@@ -7,13 +7,14 @@ use crate::backend::Stage;
 use crate::http::{idempotency, query};
 
 fn parameter(place: &str, name: &str, description: &str, schema: Value) -> Value {
-    json!({
+    let mut parameter = json!({
         "in": place,
         "name": name,
         "required": place == "path",
         "description": description,
-        "schema": schema,
-    })
+    });
+    parameter["schema"] = schema;
+    parameter
 }
 
 pub(super) fn idempotency_key() -> Value {
