@@ -40,6 +40,7 @@ push: ## Build both images for amd64 and arm64 and push them to REGISTRY, such a
 bench: ## Measure answers beside their floors; writes target/bench/report.json and report.svg
 	e2e/run bench
 
-generate: ## Write the generated files anew: definitions, table of the chart's values
+generate: ## Write the generated files anew: definitions, table of the chart's values, description of the API
 	cargo run --quiet -p codeexec-crds --bin crdgen charts/codeexec/files/crds
 	charts/codeexec/gen-values-docs
+	cargo run --quiet -p codeexec-api --bin openapigen docs/openapi.json

@@ -8,20 +8,22 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use codeexec_policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::{Authenticator, middleware as auth};
 use crate::backend::Backend;
+use crate::http::docs::{self, Docs};
 use crate::http::drain::drain;
 use crate::http::error::ApiError;
 use crate::http::receive::Room;
 use crate::http::settings::HttpSettings;
-use crate::http::{cors, execute, executions, headers, health, log, measure, usage};
+use crate::http::{cors, headers, health, log, measure};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::openapi::routes::{Route, routes};
 use crate::usage::Usage;
 
 /// What the handlers share.
@@ -37,6 +39,8 @@ pub struct App {
     pub usage: Arc<Usage>,
     /// What `/metrics` tells.
     pub metrics: Arc<Metrics>,
+    /// What `/api/openapi.json` and `/api/docs` show, unless they are switched off.
+    pub docs: Option<Arc<Docs>>,
     /// What is done about programs that say what the policy names.
     pub policy: Policy,
     /// Bounds of requests, and what browsers are told.
@@ -51,22 +55,18 @@ impl App {
     /// Every path that is served. Whoever serves it has to say where connections come from
     /// (`into_make_service_with_connect_info`).
     pub fn router(self) -> Router {
-        // Only for whoever is somebody. Health and probes are for everybody: they tell nothing and cost
-        // nothing.
-        let identified = Router::new()
-            .route("/api/execute", post(execute::execute))
-            .route("/api/usage", get(usage::usage))
-            .route("/api/executions", get(executions::list).post(executions::begin))
-            .route(
-                "/api/executions/{id}",
-                get(executions::get).delete(executions::cancel),
-            )
-            .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify));
-        let router = Router::new()
-            .route("/api/execute", get(health::service))
-            .merge(identified)
+        let (identified, open): (Vec<_>, Vec<_>) =
+            routes().into_iter().partition(|route| route.needs_identity);
+        let serve = |router: Router<_>, route: Route| router.route(route.path, route.handler);
+        let identified = identified.into_iter().fold(Router::new(), serve);
+        let open = open.into_iter().fold(Router::new(), serve);
+        let router = identified
+            .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify))
+            .merge(open)
+            .route(docs::PAGE_PATH, get(docs::page))
+            .route(docs::ASSET_PATH, get(docs::asset))
             .merge(probes())
-            .fallback(not_found)
+            .fallback(|| async { not_found() })
             .method_not_allowed_fallback(method_not_allowed);
         self.around(router)
     }
@@ -105,7 +105,8 @@ async fn full(request: Request) -> ApiError {
     ApiError::unavailable("overloaded", "too many connections are open", 1)
 }
 
-async fn not_found() -> ApiError {
+/// What is said of a path that leads nowhere.
+pub(crate) fn not_found() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "not_found",

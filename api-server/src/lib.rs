@@ -19,6 +19,7 @@ pub mod files;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod openapi;
 pub mod server;
 pub mod settings;
 pub mod tls;

@@ -21,6 +21,7 @@ use crate::auth::settings::AuthSettingsError;
 use crate::backend::Backend;
 use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
+use crate::http::docs::Docs;
 use crate::http::listen::{self, Services};
 use crate::http::receive::Room;
 use crate::http::trace::traced;
@@ -143,6 +144,7 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     let app = App {
         backend,
         limits,
+        docs: settings.api_docs.then(|| Arc::new(Docs::new(auth.credential()))),
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
         metrics,

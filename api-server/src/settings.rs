@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use codeexec_execution::setting::{namespace, not_negative};
 use codeexec_policy::Policy;
 use tracing_subscriber::EnvFilter;
@@ -56,6 +56,10 @@ pub struct Settings {
     /// __import__: deny refuses them, warn runs them and says so in the answer, off does not look
     #[arg(long, env = "CODEEXEC_POLICY", value_name = "POLICY", default_value_t = Policy::Deny)]
     pub policy: Policy,
+
+    /// Whether the API's description is served, at /api/openapi.json and, to read and try it, at /api/docs
+    #[arg(long, env = "CODEEXEC_API_DOCS", value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    pub api_docs: bool,
 
     /// How long open requests may take after SIGTERM, in seconds
     #[arg(long, env = "CODEEXEC_SHUTDOWN_GRACE_SECONDS", value_name = "SECONDS", default_value = "45",
@@ -338,6 +342,7 @@ mod tests {
         ("--free-vcpu-seconds", "many"),
         ("--vcpu-second-price", "cheap"),
         ("--policy", "none"),
+        ("--api-docs", "maybe"),
         ("--max-connections", "1"),
         ("--idle-timeout-seconds", "0"),
         ("--header-limit-bytes", "100"),

@@ -132,6 +132,7 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
+        docs: None,
         policy: Policy::Off,
         http: settings.http,
         room: Room::default(),

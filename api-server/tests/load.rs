@@ -92,6 +92,7 @@ impl Server {
             metrics: metrics.clone(),
             policy: settings.policy,
             http: settings.http.clone(),
+            docs: None,
             room: Room::default(),
             stopping: stopping.clone(),
         };

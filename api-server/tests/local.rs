@@ -92,6 +92,7 @@ fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
         auth: Arc::new(Authenticator::anonymous()),
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
+        docs: None,
         policy: Policy::Off,
         http: Settings::parse_from(["codeexec-api"]).http,
         room: Room::default(),

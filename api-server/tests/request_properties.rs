@@ -109,6 +109,7 @@ impl Server {
             auth: Arc::new(Authenticator::anonymous()),
             usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: Arc::new(Metrics::new(false)),
+            docs: None,
             policy: Policy::Off,
             http: settings.http,
             room: Room::default(),

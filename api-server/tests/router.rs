@@ -34,6 +34,8 @@ mod browsers;
 mod executions;
 #[path = "router/limits.rs"]
 mod limits;
+#[path = "router/openapi.rs"]
+mod openapi;
 
 /// Answers every program in the same way, and remembers them.
 struct Scripted {
@@ -135,6 +137,7 @@ impl Backend for Scripted {
 }
 
 struct Server {
+    app: App,
     router: Router,
     backend: Arc<Scripted>,
     ledger: Arc<Ledger>,
@@ -180,6 +183,7 @@ fn server_for(
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
         metrics: metrics.clone(),
+        docs: None,
         policy: Policy::Off,
         limits: Limits::alone(&settings),
         http: settings.http,
@@ -187,14 +191,19 @@ fn server_for(
         stopping: stopping.clone(),
     };
     Server {
-        router: app
-            .router()
-            .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)))),
+        router: routed(&app),
+        app,
         backend,
         ledger,
         metrics,
         stopping,
     }
+}
+
+/// As if every request came from this machine.
+fn routed(app: &App) -> Router {
+    let here = SocketAddr::from(([127, 0, 0, 1], 4711));
+    app.clone().router().layer(MockConnectInfo(here))
 }
 
 fn succeeded() -> Result<CodeExecutionStatus, BackendError> {

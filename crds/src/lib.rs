@@ -38,6 +38,8 @@ pub mod bounds {
     pub const STDIN_BYTES: usize = 64 * 1024;
     /// Most arguments and most environment variables.
     pub const LIST_ITEMS: usize = 64;
+    /// Longest name of an environment variable in bytes.
+    pub const VARIABLE_BYTES: usize = 256;
     /// All arguments together in bytes; the same for the names and values of the environment.
     pub const LIST_BYTES: usize = 32 * 1024;
     /// Most input files.

@@ -89,7 +89,9 @@ fn validate_env(spec: &CodeExecutionSpec) -> Result<(), Violation> {
         let starts_well = chars
             .next()
             .is_some_and(|first| first == '_' || first.is_ascii_alphabetic());
-        if !starts_well || !chars.all(|rest| rest == '_' || rest.is_ascii_alphanumeric()) || name.len() > 256
+        if !starts_well
+            || !chars.all(|rest| rest == '_' || rest.is_ascii_alphanumeric())
+            || name.len() > bounds::VARIABLE_BYTES
         {
             return Err(Violation::new(
                 // Its beginning tells which one; all of it may be megabytes.

@@ -15,6 +15,7 @@ use super::oidc::{FetchError, Oidc};
 use super::proxy::UserHeader;
 use super::settings::AuthPlan;
 use super::{Identity, Refusal, anonymous, bearer};
+use crate::openapi::Credential;
 
 /// Why callers can't be identified at all.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +172,17 @@ impl Authenticator {
             (None, None) => Err(Refusal::Invalid(
                 "no credentials are accepted here; leave Authorization out",
             )),
+        }
+    }
+
+    /// Whether a request has to show a credential.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        let takes_tokens = self.api_keys.is_some() || self.cluster.is_some() || self.oidc.is_some();
+        match (takes_tokens, self.anonymous || self.proxy.is_some()) {
+            (true, false) => Credential::Required,
+            (true, true) => Credential::Optional,
+            (false, _) => Credential::Unwanted,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod local;
 use codeexec_crds::{CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One program to run, already validated.
@@ -150,7 +151,7 @@ pub struct Page {
 }
 
 /// Where an execution stands, in the words of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// It waits.

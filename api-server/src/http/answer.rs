@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use codeexec_crds::{CodeExecutionStatus, OutputBytes, Phase, Reason, ResultFile, Timings, Truncated, Usage};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
 use crate::backend::BackendError;
 
 /// The body of a 200: a program ran, and this came of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Executed {
     /// Name of the execution.
@@ -52,7 +53,7 @@ pub struct Executed {
 }
 
 /// How a program ended, in the plan's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It exited with 0.

@@ -18,7 +18,8 @@ const MAX_VALUES: usize = 4096;
 /// Longest name that a message repeats.
 const MAX_NAME_CHARS: usize = 64;
 
-const FIELDS: [&str; 8] = [
+/// The fields of a request.
+pub(crate) const FIELDS: [&str; 8] = [
     "code", "language", "timeout", "stdin", "args", "env", "files", "pool",
 ];
 

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use codeexec_crds::Reason;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::codes;
 use super::measure::ErrorCode;
 
 /// An answer that tells what went wrong, for people (`error`) and for programs (`code`).
@@ -25,12 +27,18 @@ pub struct ApiError {
     pub retry_after: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What went wrong.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorBody<'a> {
+    /// A sentence for people.
     error: &'a str,
+    /// A word for programs, which never changes.
     code: &'a str,
+    /// The execution that it is about, where there is a record.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    /// Why that execution did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
 }
@@ -74,7 +82,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Body {
+        debug_assert!(
+            codes::find(self.status.as_u16(), self.code).is_some(),
+            "http/codes.rs has no {} {}",
+            self.status,
+            self.code
+        );
+        let body = ErrorBody {
             error: &self.message,
             code: self.code,
             id: self.id.as_deref(),

@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use codeexec_crds::Reason;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::{executed, unserved};
@@ -18,16 +20,22 @@ use crate::app::App;
 use crate::auth::Identity;
 use crate::backend::{Execution, Keep, Page, Stage};
 
-/// An execution that has not ended.
-#[derive(Debug, Serialize)]
+/// How an execution stands.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Unfinished {
+#[schemars(rename = "Standing")]
+pub(crate) struct Unfinished {
+    /// Name of the execution.
     id: String,
+    /// Where it stands.
     status: Stage,
+    /// When it was taken on.
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<Timestamp>,
+    /// When its program started.
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<Timestamp>,
+    /// How many wait before it, and itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<i32>,
     /// What the policy would not allow in it; only in the answer to the request that sent it.
@@ -36,21 +44,30 @@ struct Unfinished {
 }
 
 /// An execution in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListedExecution")]
 struct Item {
+    /// Name of the execution.
     id: String,
+    /// Whose it is.
     user: String,
+    /// Where it stands.
     status: Stage,
+    /// The true cause of its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
+    /// When it was taken on.
     created_at: Timestamp,
 }
 
-/// A page of a list.
-#[derive(Debug, Serialize)]
-struct List {
+/// A page of executions, in the order of their ids.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Executions")]
+pub(crate) struct List {
+    /// May be fewer than asked for, even none, and still not the last.
     items: Vec<Item>,
+    /// Where the next page begins: the parameter of the same name. Absent on the last page.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -112,9 +129,9 @@ async fn stands(app: &App, caller: &Identity, id: &str, is_new: bool) -> Result<
 pub async fn get(
     State(app): State<App>,
     Extension(caller): Extension<Identity>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let execution = find(&app, &caller, &id).await?;
+    let execution = find(&app, &caller, &named(id)?).await?;
     if execution.has_ended() {
         let executed = executed(&execution.id, execution.status)?;
         return Ok(Json(executed).into_response());
@@ -129,8 +146,9 @@ pub async fn get(
 pub async fn cancel(
     State(app): State<App>,
     Extension(caller): Extension<Identity>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    let id = named(id)?;
     let execution = find(&app, &caller, &id).await?;
     // Cancelling what has ended changes nothing, so that a repeated or a late one does no harm.
     if execution.has_ended() {
@@ -176,8 +194,16 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
+fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such execution")
+}
+
+/// The name in a path. One that is not UTF-8 is nobody's.
+fn named(id: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    id.map(|Path(id)| id).map_err(|_| not_found())
+}
+
 async fn find(app: &App, caller: &Identity, id: &str) -> Result<Execution, ApiError> {
-    let not_found = || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such execution");
     // What can't be a name is not asked for.
     let may_be_name = (1..=253).contains(&id.len())
         && id

@@ -2,16 +2,20 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
 use crate::app::App;
 
 /// What `GET /api/execute` says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Health {
+    /// "ok".
     status: &'static str,
+    /// "code-executor".
     service: &'static str,
+    /// The server's version.
     version: &'static str,
 }
 

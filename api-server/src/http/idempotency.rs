@@ -12,7 +12,7 @@ use crate::backend::id_of;
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest key in characters.
-const MAX_CHARS: usize = 255;
+pub const MAX_CHARS: usize = 255;
 
 /// Marks an answer that is about an execution of before.
 pub const REPLAYED: (HeaderName, HeaderValue) = (

@@ -2,7 +2,9 @@
 
 pub mod answer;
 pub mod body;
+pub mod codes;
 pub mod cors;
+pub mod docs;
 pub mod drain;
 pub mod error;
 pub mod execute;

@@ -2,16 +2,19 @@
 
 use axum::extract::Query as Pairs;
 use axum::http::Uri;
+use codeexec_crds::bounds;
 use jiff::Timestamp;
 
 use crate::backend::{Query, Stage};
 
-/// Executions in a page, unless the client says otherwise, and at most.
-const LIMIT: usize = 100;
-const MAX_LIMIT: usize = 500;
+/// Executions in a page, unless the client says otherwise.
+pub const LIMIT: usize = 100;
+
+/// Executions in a page at most.
+pub const MAX_LIMIT: usize = 500;
 
 /// Longest continue token; Kubernetes' have a few hundred characters.
-const MAX_TOKEN: usize = 4096;
+pub const MAX_TOKEN: usize = 4096;
 
 /// What is wrong with a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +44,7 @@ pub fn parse(uri: &Uri) -> Result<Query, QueryError> {
     let mut names = Vec::new();
     for (name, value) in pairs {
         match name.as_str() {
-            "user" if (1..=253).contains(&value.chars().count()) => query.user = Some(value),
+            "user" if (1..=bounds::NAME_CHARS).contains(&value.chars().count()) => query.user = Some(value),
             "user" => return Err(QueryError::Value("user", "must have 1 to 253 characters")),
             "status" => query.stage = Some(stage(&value)?),
             "since" => query.since = Some(since(&value)?),

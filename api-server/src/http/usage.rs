@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
+use codeexec_crds::bounds;
 use jiff::Timestamp;
 
 use super::error::ApiError;
@@ -37,6 +38,10 @@ impl Wanted {
             if field.replace(value).is_some() {
                 return Err(ApiError::invalid(format!("{name} must be given once only")));
             }
+        }
+        let is_name = |user: &String| (1..=bounds::NAME_CHARS).contains(&user.chars().count());
+        if wanted.user.as_ref().is_some_and(|user| !is_name(user)) {
+            return Err(ApiError::invalid("user must have 1 to 253 characters"));
         }
         Ok(wanted)
     }
@@ -101,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_with_an_unknown_or_repeated_field_is_refused_by_name() {
+    fn a_query_with_an_unknown_repeated_or_impossible_field_is_refused_by_name() {
         let read = |pairs: &[(&str, &str)]| {
             Wanted::read(
                 pairs
@@ -111,6 +116,14 @@ mod tests {
             )
         };
         assert_eq!(read(&[("user", "bob")]).unwrap().user.as_deref(), Some("bob"));
+        for impossible in ["", &"x".repeat(254)] {
+            assert!(
+                read(&[("user", impossible)])
+                    .unwrap_err()
+                    .message
+                    .starts_with("user must")
+            );
+        }
         assert!(read(&[("form", "x")]).unwrap_err().message.contains("form"));
         assert!(
             read(&[("to", "x"), ("to", "y")])

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use codeexec_crds::Phase;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::month::month;
@@ -26,8 +27,9 @@ pub struct Ended {
 }
 
 /// How many executions ended in which way, and what they cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "UsageSums")]
 pub struct Sums {
     /// All of them.
     pub executions: u64,
@@ -60,7 +62,7 @@ impl Sums {
 }
 
 /// The sums of one user.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct UserSums {
     /// Their name.
     pub user: String,
@@ -70,7 +72,7 @@ pub struct UserSums {
 }
 
 /// What is left to pay once the free vCPU-seconds of each month are taken off.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Billable {
     /// vCPU-seconds that are free in each calendar month (UTC).
@@ -81,9 +83,10 @@ pub struct Billable {
     pub cost: f64,
 }
 
-/// The body of the answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What was run over a period, and what it cost.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "UsageReport")]
 pub struct Report {
     /// Begin of the period.
     pub from: Timestamp,

@@ -181,6 +181,7 @@ pub async fn serve(arguments: &[String]) -> Result<()> {
         metrics: Arc::new(Metrics::new(false)),
         policy: settings.policy,
         http: settings.http.clone(),
+        docs: None,
         room: Room::default(),
         stopping: Default::default(),
     };
