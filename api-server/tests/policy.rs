@@ -231,7 +231,7 @@ fn code() -> impl Strategy<Value = String> {
             vec(pieces(), 1..4),
             any::<bool>()
         )
-            .prop_map(|(beginning, pieces, closed)| shapes::nested(beginning, &pieces, "a", closed)),
+            .prop_map(|(beginning, pieces, closed)| shapes::nested(beginning, &pieces, "os", closed)),
     ]
 }
 

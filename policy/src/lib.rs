@@ -23,8 +23,9 @@
 //! error passes if none of the constructs stands in it.
 //!
 //! # Hostile programs
-//! Any text is answered, in a time that its length bounds: 10,000 characters take 0.3 ms if somebody wrote them, and 5 ms
-//! at worst. More than 200 brackets within each other, which Python refuses as well, and more than 200 prefix operators
+//! Any text is answered, in a time that its length bounds. A program in which none of the names occurs is not parsed:
+//! 10,000 characters take 0.02 ms. One that has to be parsed takes 0.3 ms if somebody wrote it, and 5 ms at worst (twice
+//! as much with the allocator of musl). There, more than 200 brackets within each other, which Python refuses as well, and more than 200 prefix operators
 //! in a row are not parsed: that is a finding ([`Construct::TooDeep`]). Other depth is no danger, for a tree as deep as
 //! its text is long is walked without recursion, and parsed and dropped on a stack that is large enough for it. So more
 //! than the 100 levels of indentation that Python takes pass, and Python reports them.
@@ -36,6 +37,7 @@ mod policy;
 mod stack;
 mod tokens;
 mod tree;
+mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -54,6 +56,9 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// For programs within their bounds: time and memory grow with the length of `code`.
 #[must_use]
 pub fn check(code: &str) -> Vec<Finding> {
+    if !words::may_hold_a_name(code) {
+        return Vec::new();
+    }
     let mut places = or_unreadable(|| stack::large_enough(code.len(), || places(code)));
     if places.is_empty() {
         return Vec::new();

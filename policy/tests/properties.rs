@@ -43,6 +43,19 @@ proptest! {
     }
 
     #[test]
+    fn it_makes_no_difference_whether_a_program_has_to_be_parsed(code in soup()) {
+        // A comment with a name is reason enough.
+        let parsed = check(&format!("# os\n{code}"));
+        let places = |findings: Vec<codeexec_policy::Finding>, lines| -> Vec<_> {
+            findings.into_iter().map(|finding| (finding.construct, finding.line - lines, finding.column)).collect()
+        };
+        prop_assume!(parsed.iter().all(|finding| finding.construct != Construct::TooDeep));
+        // A byte order mark is one at the very beginning only.
+        prop_assume!(!code.starts_with('\u{feff}'));
+        prop_assert_eq!(places(check(&code), 0), places(parsed, 1));
+    }
+
+    #[test]
     fn a_construct_is_found_behind_whatever_stands_before_it(code in soup()) {
         // An open comment or string would make it part of itself, and rightly so.
         let code = code.replace(['#', '\'', '"', '\\'], " ");

@@ -1,6 +1,6 @@
 //! What is done about a program that says what the policy names, wherever its execution comes from. The API server has
-//! looked at its own ones already, but nothing on an object proves that it came from there, and a second look costs 0.3 ms
-//! at most for a program that somebody wrote.
+//! looked at its own ones already, but nothing on an object proves that it came from there, and a second look costs less
+//! than a millisecond for a program that somebody wrote.
 
 use codeexec_policy::{Finding, Policy, check};
 use tracing::warn;

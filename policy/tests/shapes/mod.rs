@@ -191,7 +191,7 @@ pub fn indented(line: &str) -> String {
     for level in 0.. {
         let next = format!("{}{line}\n", " ".repeat(level));
         if program.chars().count() + next.chars().count() > CHARS - 200 {
-            program.push_str(&format!("{}pass\n", " ".repeat(level)));
+            program.push_str(&format!("{}os\n", " ".repeat(level)));
             return program;
         }
         program.push_str(&next);
@@ -199,7 +199,8 @@ pub fn indented(line: &str) -> String {
     program
 }
 
-/// Every beginning with every piece, not closed; and every piece closed.
+/// Every beginning with every piece, not closed; and every piece closed. A name of the policy stands in each, or nobody
+/// would read them.
 pub fn all() -> impl Iterator<Item = String> {
     let nests = BEGINNINGS.iter().flat_map(|beginning| {
         PIECES.iter().flat_map(move |piece| {
@@ -207,7 +208,7 @@ pub fn all() -> impl Iterator<Item = String> {
             [false, true]
                 .into_iter()
                 .take(also_closed)
-                .map(move |closed| nested(beginning, &[*piece], "a", closed))
+                .map(move |closed| nested(beginning, &[*piece], "os", closed))
         })
     });
     let blocks = [
