@@ -399,7 +399,7 @@ async fn a_lost_kubernetes_api_is_told_within_the_deadline_and_service_resumes()
     assert!(began.elapsed() < Duration::from_secs(1));
     assert!(backend.ready().is_err());
     let all = crate::backend::Query {
-        user: None,
+        user: Some("alice".to_owned()),
         stage: None,
         since: None,
         after: None,

@@ -67,10 +67,7 @@ impl Profile {
                 flags.extend(["--auth", "api-keys", "--api-keys-file", keys]);
                 flags.extend(["--rate-limit", "10000"]);
             }
-            Self::Bare => {
-                flags.extend(["--policy", "off", "--rate-limit", "0"]);
-                flags.extend(["--log-level", "off"]);
-            }
+            Self::Bare => flags.extend(["--policy", "off", "--rate-limit", "0"]),
         }
         flags
     }
@@ -160,7 +157,10 @@ pub async fn serve(arguments: &[String]) -> Result<()> {
         .with_context(|| format!("no profile is named {profile}"))?;
     let program = COMMAND.to_owned();
     let settings = Settings::try_parse_from([&[program], flags].concat())?;
-    server::start_log(&settings);
+    // The audit trail is part of it, and has no switch of its own.
+    if profile != Profile::Bare {
+        server::start_log(&settings);
+    }
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -208,7 +208,7 @@ struct Answering {
 }
 
 impl Answering {
-    fn begin(&self, job: Job) -> Started {
+    fn begin(&self, job: &Job) -> Started {
         let user = user_hash(&job.spec.user);
         let has_ended = self.profile != Profile::Late;
         self.limits.seen(&user, &job.id, Duration::ZERO, has_ended);
@@ -234,7 +234,7 @@ fn succeeded() -> CodeExecutionStatus {
 
 impl Backend for Answering {
     fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
-        let started = self.begin(job);
+        let started = self.begin(&job);
         async { Ok(started) }.boxed()
     }
 
