@@ -38,7 +38,7 @@ pub struct HttpSettings {
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub body_timeout_seconds: u64,
 
-    /// Origins whose pages may call the API from a browser (https://app.example.com), separated by commas, or *
+    /// Origins whose pages may call the API from a browser (`https://app.example.com`), separated by commas, or *
     /// for all [default: none]
     #[arg(long, env = "CODEEXEC_CORS_ORIGINS", value_name = "ORIGINS", default_value = "", hide_default_value = true,
           value_parser = cors::origins)]
