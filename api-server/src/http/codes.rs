@@ -114,6 +114,11 @@ pub const CODES: &[Code] = &[
     ),
     code(
         503,
+        "overloaded",
+        "the server has too many connections or bodies to deal with; ask again",
+    ),
+    code(
+        503,
         "pod_deleted",
         "somebody deleted its Pod before the program started",
     ),

@@ -10,7 +10,7 @@ use super::schemas::Schemas;
 
 /// What identifying callers comes to where it fails, and what every operation may end with.
 const IDENTIFYING: [&str; 3] = ["unauthenticated", "forbidden", "auth_unavailable"];
-const ALWAYS: [&str; 1] = ["internal"];
+const ALWAYS: [&str; 2] = ["internal", "overloaded"];
 
 /// An operation.
 #[derive(Debug)]
