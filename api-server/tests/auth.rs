@@ -14,19 +14,15 @@ use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
-use codeexec_api::http::receive::Room;
-use codeexec_api::limits::Limits;
-use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
-use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
-use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+mod common;
 
 const HELLO: &str = r#"{"code": "print('Hello')", "language": "python"}"#;
 
@@ -127,16 +123,8 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
     let plan = settings.auth.plan(settings.backend).unwrap();
     let users = Arc::new(Users::default());
     let app = App {
-        backend: users.clone(),
-        limits: Limits::alone(&settings),
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
-        usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
-        metrics: Arc::new(Metrics::new(false)),
-        docs: None,
-        policy: Policy::Off,
-        http: settings.http,
-        room: Room::default(),
-        stopping: CancellationToken::new(),
+        ..common::app(users.clone(), &settings)
     };
     let peer = SocketAddr::from((peer, 4711));
     Server {

@@ -7,15 +7,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
-use codeexec_api::http::receive::Room;
-use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::server::{ServerError, serve};
 use codeexec_api::settings::Settings;
 use codeexec_api::tls;
-use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -27,6 +23,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+mod common;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -85,16 +83,10 @@ impl Server {
         let (ends, metrics) = (Arc::new(Semaphore::new(0)), Arc::new(Metrics::new(false)));
         let stopping = CancellationToken::new();
         let app = App {
-            backend: Arc::new(Released(ends.clone())),
-            limits: Limits::alone(&settings),
-            auth: Arc::new(Authenticator::anonymous()),
-            usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
             metrics: metrics.clone(),
             policy: settings.policy,
-            http: settings.http.clone(),
-            docs: None,
-            room: Room::default(),
             stopping: stopping.clone(),
+            ..common::app(Arc::new(Released(ends.clone())), &settings)
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

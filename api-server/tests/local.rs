@@ -19,17 +19,16 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::http::Request;
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::local::{LocalBackend, NoCgroup};
-use codeexec_api::http::receive::Room;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Source, Usage};
-use codeexec_policy::Policy;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
+
+mod common;
 
 #[path = "local/audit.rs"]
 mod audit;
@@ -87,16 +86,10 @@ async fn backend_with(flags: &[&str]) -> (LocalBackend, Arc<Limits>) {
 fn serve((backend, limits): (LocalBackend, Arc<Limits>)) -> Router {
     let usage = Usage::new(Source::Ledger(backend.ledger()), 0.0);
     let app = App {
-        backend: Arc::new(backend),
         limits,
-        auth: Arc::new(Authenticator::anonymous()),
         usage: Arc::new(usage),
         metrics: Arc::new(Metrics::new(true)),
-        docs: None,
-        policy: Policy::Off,
-        http: Settings::parse_from(["codeexec-api"]).http,
-        room: Room::default(),
-        stopping: Default::default(),
+        ..common::app(Arc::new(backend), &Settings::parse_from(["codeexec-api"]))
     };
     app.router()
         .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711))))

@@ -15,13 +15,8 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
-use codeexec_api::http::receive::Room;
-use codeexec_api::limits::Limits;
-use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
-use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use codeexec_policy::Policy;
 use futures::FutureExt;
@@ -30,8 +25,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+mod common;
 
 /// Counts what it runs.
 #[derive(Default)]
@@ -85,16 +81,8 @@ impl Server {
         let backend = Arc::new(Counting::default());
         let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
         let app = App {
-            backend: backend.clone(),
-            limits: Limits::alone(&settings),
-            auth: Arc::new(Authenticator::anonymous()),
-            usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
-            metrics: Arc::new(Metrics::new(false)),
-            docs: None,
             policy,
-            http: settings.http,
-            room: Room::default(),
-            stopping: CancellationToken::new(),
+            ..common::app(backend.clone(), &settings)
         };
         let client = SocketAddr::from(([127, 0, 0, 1], 4711));
         Self {

@@ -13,17 +13,10 @@ use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use clap::Parser;
-use codeexec_api::app::App;
-use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
-use codeexec_api::http::receive::Room;
-use codeexec_api::limits::Limits;
-use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
-use codeexec_api::usage::{Source, Usage};
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
-use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use proptest::collection::vec;
@@ -31,8 +24,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+mod common;
 
 const FIELDS: [&str; 8] = [
     "code", "language", "timeout", "stdin", "args", "env", "files", "pool",
@@ -103,18 +97,7 @@ impl Server {
     fn new() -> Self {
         let backend = Arc::new(Keeping::default());
         let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
-        let app = App {
-            backend: backend.clone(),
-            limits: Limits::alone(&settings),
-            auth: Arc::new(Authenticator::anonymous()),
-            usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
-            metrics: Arc::new(Metrics::new(false)),
-            docs: None,
-            policy: Policy::Off,
-            http: settings.http,
-            room: Room::default(),
-            stopping: CancellationToken::new(),
-        };
+        let app = common::app(backend.clone(), &settings);
         Self {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -13,18 +13,17 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Listed, Page, Query, Started};
-use codeexec_api::http::receive::Room;
-use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Ledger, Source, Usage};
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
-use codeexec_policy::Policy;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+mod common;
 
 #[path = "router/audit.rs"]
 mod audit;
@@ -179,16 +178,11 @@ fn server_for(
     let flags = [&["codeexec-api", "--body-limit-bytes", "1024"], flags].concat();
     let settings = Settings::parse_from(flags);
     let app = App {
-        backend: backend.clone(),
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(Source::Ledger(ledger.clone()), 100_000.0)),
         metrics: metrics.clone(),
-        docs: None,
-        policy: Policy::Off,
-        limits: Limits::alone(&settings),
-        http: settings.http,
-        room: Room::default(),
         stopping: stopping.clone(),
+        ..common::app(backend.clone(), &settings)
     };
     Server {
         router: routed(&app),
