@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use super::api::Executions;
-use super::follow::{Attempts, Change, Lost, Standing};
+use super::follow::{Change, Lost, Standing};
 use super::record::Record;
 use crate::limits::Limits;
 
@@ -54,14 +54,7 @@ impl Counting {
     /// Watches for ever, once somebody has a quota.
     pub async fn run(self) {
         self.limits.wanted().await;
-        let mut attempts = Attempts::default();
-        loop {
-            let lost = match self.attempt().await {
-                Ok(never) => match never {},
-                Err(lost) => lost,
-            };
-            self.standing.pause_after(&mut attempts, &lost).await;
-        }
+        self.standing.keep(|| self.attempt()).await;
     }
 
     /// From a list on until the thread is lost.

@@ -53,7 +53,7 @@ pub enum Change<K> {
 
 /// Attempts at keeping a watch up.
 #[derive(Debug)]
-pub struct Attempts {
+struct Attempts {
     begun: Instant,
     pause: Duration,
 }
@@ -90,8 +90,22 @@ impl Standing {
         self.is_up.load(Ordering::Relaxed)
     }
 
+    /// Attempts for ever, each from its beginning until the thread is lost.
+    pub async fn keep<F>(&self, attempt: impl Fn() -> F) -> Infallible
+    where
+        F: Future<Output = Result<Infallible, Lost>>,
+    {
+        let mut attempts = Attempts::default();
+        loop {
+            match attempt().await {
+                Ok(never) => match never {},
+                Err(lost) => self.pause_after(&mut attempts, &lost).await,
+            }
+        }
+    }
+
     /// Pauses before the next attempt, the longer the more of them have failed in a row.
-    pub async fn pause_after(&self, attempts: &mut Attempts, lost: &Lost) {
+    async fn pause_after(&self, attempts: &mut Attempts, lost: &Lost) {
         let was_up = self.is_up.swap(false, Ordering::Relaxed);
         // One that stood for a while broke by chance, and the next attempt comes at once.
         attempts.pause = match was_up && attempts.begun.elapsed() > LONGEST_PAUSE {

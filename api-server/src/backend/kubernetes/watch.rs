@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use futures::{StreamExt, stream};
 
 use super::api::{ApiError, Executions};
-use super::follow::{Attempts, Change, Lost, Standing};
+use super::follow::{Change, Lost, Standing};
 use super::waiters::Waiters;
 
 /// Reads at once after a lost watch.
@@ -46,14 +46,7 @@ impl Watch {
 
     /// Watches for ever.
     pub async fn run(self) {
-        let mut attempts = Attempts::default();
-        loop {
-            let lost = match self.attempt().await {
-                Ok(never) => match never {},
-                Err(lost) => lost,
-            };
-            self.standing.pause_after(&mut attempts, &lost).await;
-        }
+        self.standing.keep(|| self.attempt()).await;
     }
 
     /// From a fresh version on until the thread is lost.
