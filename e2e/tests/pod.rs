@@ -51,7 +51,11 @@ async fn the_executor_pod_is_locked_down_in_every_field() -> Result<()> {
         ("/spec/containers/0/command", Value::Null),
         ("/spec/containers/0/args", Value::Null),
         ("/spec/containers/0/env/0/name", json!("CODEEXEC_PROBE_DNS")),
-        ("/spec/containers/0/env/1", Value::Null),
+        (
+            "/spec/containers/0/env/1",
+            json!({"name": "CODEEXEC_LINGER_MS", "value": "50"}),
+        ),
+        ("/spec/containers/0/env/2", Value::Null),
         ("/spec/containers/0/envFrom", Value::Null),
         ("/spec/containers/0/ports", Value::Null),
         ("/spec/containers/0/imagePullPolicy", json!("IfNotPresent")),

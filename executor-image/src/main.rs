@@ -53,7 +53,10 @@ fn main() -> ExitCode {
         .map_err(RunnerError::from)
         .and_then(|()| run(&settings, &last_words));
     match outcome {
-        Ok(Outcome::Done) => exit::DONE.into(),
+        Ok(Outcome::Done) => {
+            std::thread::sleep(settings.linger);
+            exit::DONE.into()
+        }
         Ok(Outcome::Stopped) => exit::STOPPED.into(),
         Ok(Outcome::Failed) => exit::FAILED.into(),
         Err(error) => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::network::Addresses;
 
@@ -11,7 +12,7 @@ use crate::network::Addresses;
 pub enum SettingsError {
     /// No such flag.
     #[error(
-        "unknown flag {0}; there are --python, --workdir, --memory-limit-bytes, --nproc, --preload, --termination-log and --probe-dns"
+        "unknown flag {0}; there are --python, --workdir, --memory-limit-bytes, --nproc, --preload, --termination-log, --probe-dns and --linger-ms"
     )]
     UnknownFlag(String),
     /// A flag at the end, without what belongs to it.
@@ -55,9 +56,12 @@ pub struct Settings {
     pub termination_log: PathBuf,
     /// What the report on the network is about.
     pub probe: Addresses,
+    /// How long the runner stays after its last result. A node takes an ended container down at once, and on its
+    /// processor, while the result is still on its way to whoever waits for it.
+    pub linger: Duration,
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "python",
     "workdir",
     "memory-limit-bytes",
@@ -65,6 +69,7 @@ const NAMES: [&str; 7] = [
     "preload",
     "termination-log",
     "probe-dns",
+    "linger-ms",
 ];
 
 impl Settings {
@@ -122,6 +127,7 @@ impl Settings {
                     .map(address)
                     .transpose()?,
             },
+            linger: Duration::from_millis(number("linger-ms", take("linger-ms", "0"))?),
         })
     }
 }
@@ -169,6 +175,7 @@ mod tests {
         assert_eq!(settings.work_dir, PathBuf::from("/code"));
         assert_eq!((settings.memory_limit, settings.nproc), (None, Nproc::Auto));
         assert!(settings.preload.is_empty());
+        assert_eq!(settings.linger, Duration::ZERO);
     }
 
     #[test]
@@ -177,10 +184,12 @@ mod tests {
             ("CODEEXEC_NPROC", "5"),
             ("CODEEXEC_MEMORY_LIMIT_BYTES", "6"),
             ("CODEEXEC_PRELOAD", ""),
+            ("CODEEXEC_LINGER_MS", "50"),
         ];
         let settings = read(&["--nproc=0", "--preload", "numpy,pandas"], &variables).expect("all valid");
         assert_eq!((settings.memory_limit, settings.nproc), (Some(6), Nproc::At(0)));
         assert_eq!(settings.preload, ["numpy", "pandas"]);
+        assert_eq!(settings.linger, Duration::from_millis(50));
     }
 
     #[test]

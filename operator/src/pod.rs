@@ -23,6 +23,10 @@ pub const REPORT_SECONDS: i64 = 5;
 /// Seconds between SIGTERM and SIGKILL: the runner answers SIGTERM with the result so far.
 pub const GRACE_SECONDS: i64 = 2;
 
+/// How long the runner stays after its result, in milliseconds: about twice what the operator takes to write it
+/// down. While the node took the container down beside it, that write took 13 ms on two cores instead of 6.
+const LINGER_MS: u32 = 50;
+
 /// How long a Pod that is too old may take to be replaced.
 const REPLACEMENT_SECONDS: i64 = 600;
 
@@ -158,11 +162,8 @@ impl Template<'_> {
         let modules = self.pool.modules().join(",");
         let containers = prepared.0.spec.iter_mut().flat_map(|spec| &mut spec.containers);
         for container in containers {
-            container.env.get_or_insert_default().push(EnvVar {
-                name: "CODEEXEC_PRELOAD".to_owned(),
-                value: Some(modules.clone()),
-                value_from: None,
-            });
+            let env = container.env.get_or_insert_default();
+            env.push(variable("CODEEXEC_PRELOAD", modules.clone()));
         }
         prepared
     }
@@ -259,13 +260,14 @@ fn container(settings: &Settings, pool: &ExecutorPoolSpec) -> Container {
         ),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
         // For the runner alone: nothing of its environment reaches the program.
-        env: settings.probe_dns.map(|address| {
-            vec![EnvVar {
-                name: "CODEEXEC_PROBE_DNS".to_owned(),
-                value: Some(address.to_string()),
-                value_from: None,
-            }]
-        }),
+        env: Some(
+            settings
+                .probe_dns
+                .map(|address| variable("CODEEXEC_PROBE_DNS", address.to_string()))
+                .into_iter()
+                .chain([variable("CODEEXEC_LINGER_MS", LINGER_MS.to_string())])
+                .collect(),
+        ),
         resources: Some(resources(settings, pool)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -287,6 +289,14 @@ fn container(settings: &Settings, pool: &ExecutorPoolSpec) -> Container {
             .as_ref()
             .map(|_| vec![mount(SCRATCH, "/dev/shm")]),
         ..Container::default()
+    }
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
     }
 }
 
