@@ -20,6 +20,7 @@ use crate::http::drain::drain;
 use crate::http::error::ApiError;
 use crate::http::receive::Room;
 use crate::http::settings::HttpSettings;
+use crate::http::streams::Streams;
 use crate::http::{cors, headers, health, log, measure};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -47,6 +48,8 @@ pub struct App {
     pub http: HttpSettings,
     /// Room for the bodies that are being read.
     pub room: Room,
+    /// Those who follow executions.
+    pub streams: Streams,
     /// Cancelled once the server was told to stop.
     pub stopping: CancellationToken,
 }

@@ -24,6 +24,7 @@ use crate::backend::local::{LocalBackend, LocalError};
 use crate::http::docs::Docs;
 use crate::http::listen::{self, Services};
 use crate::http::receive::Room;
+use crate::http::streams::Streams;
 use crate::http::trace::traced;
 use crate::limits::Limits;
 use crate::metrics::{self, Metrics};
@@ -151,6 +152,7 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
         policy: settings.policy,
         http: settings.http.clone(),
         room: Room::default(),
+        streams: Streams::at_most(settings.http.max_streams),
         stopping: stopping.clone(),
     };
     serve(listener, tls, app, &settings).await?;

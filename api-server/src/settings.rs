@@ -344,6 +344,7 @@ mod tests {
         ("--policy", "none"),
         ("--api-docs", "maybe"),
         ("--max-connections", "1"),
+        ("--max-streams", "0"),
         ("--idle-timeout-seconds", "0"),
         ("--header-limit-bytes", "100"),
         ("--body-limit-bytes", "0"),

@@ -13,16 +13,19 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::backend::{End, Execution, Job};
 use codeexec_api::settings::Settings;
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
 mod common;
+#[path = "common/only.rs"]
+mod only;
+
+use only::{Only, Runs};
 
 const HELLO: &str = r#"{"code": "print('Hello')", "language": "python"}"#;
 
@@ -30,8 +33,8 @@ const HELLO: &str = r#"{"code": "print('Hello')", "language": "python"}"#;
 #[derive(Default)]
 struct Users(Mutex<Vec<String>>);
 
-impl Backend for Users {
-    fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+impl Runs for Users {
+    fn run(&self, job: Job) -> End {
         self.0.lock().unwrap().push(job.spec.user);
         let status = CodeExecutionStatus {
             phase: Some(Phase::Succeeded),
@@ -39,38 +42,17 @@ impl Backend for Users {
             exit_code: Some(0),
             ..CodeExecutionStatus::default()
         };
-        let started = Started {
-            is_new: true,
-            end: async { Ok(status) }.boxed(),
-        };
-        async { Ok(started) }.boxed()
-    }
-
-    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
-        async { Ok(None) }.boxed()
+        async { Ok(status) }.boxed()
     }
 
     /// Bob's is the only one.
-    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
-        let found = (id == "cex-bob").then(|| Execution {
+    fn record(&self, id: &str) -> Option<Execution> {
+        (id == "cex-bob").then(|| Execution {
             id: id.to_owned(),
             user: "bob".to_owned(),
             created: jiff::Timestamp::UNIX_EPOCH,
             status: CodeExecutionStatus::default(),
-        });
-        async { Ok(found) }.boxed()
-    }
-
-    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
-        async { Ok(Page::default()) }.boxed()
-    }
-
-    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+        })
     }
 }
 
@@ -124,7 +106,7 @@ async fn server(ways: &str, peer: [u8; 4]) -> Server {
     let users = Arc::new(Users::default());
     let app = App {
         auth: Arc::new(Authenticator::start(plan, None).await.unwrap()),
-        ..common::app(users.clone(), &settings)
+        ..common::app(Arc::new(Only(users.clone())), &settings)
     };
     let peer = SocketAddr::from((peer, 4711));
     Server {

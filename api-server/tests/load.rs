@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::backend::{End, Job};
 use codeexec_api::metrics::Metrics;
 use codeexec_api::server::{ServerError, serve};
 use codeexec_api::settings::Settings;
 use codeexec_api::tls;
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,14 +24,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 mod common;
+#[path = "common/only.rs"]
+mod only;
+
+use only::{Only, Runs};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ends a program for each permit.
 struct Released(Arc<Semaphore>);
 
-impl Backend for Released {
-    fn start(&self, _: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+impl Runs for Released {
+    fn run(&self, _: Job) -> End {
         let ends = self.0.clone();
         let end = async move {
             ends.acquire().await.unwrap().forget();
@@ -43,28 +46,7 @@ impl Backend for Released {
                 ..CodeExecutionStatus::default()
             })
         };
-        let end = end.boxed();
-        async { Ok(Started { is_new: true, end }) }.boxed()
-    }
-
-    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
-        async { Ok(Page::default()) }.boxed()
-    }
-
-    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+        end.boxed()
     }
 }
 
@@ -86,7 +68,7 @@ impl Server {
             metrics: metrics.clone(),
             policy: settings.policy,
             stopping: stopping.clone(),
-            ..common::app(Arc::new(Released(ends.clone())), &settings)
+            ..common::app(Arc::new(Only(Arc::new(Released(ends.clone())))), &settings)
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -15,12 +15,11 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use clap::Parser;
 use codeexec_api::app::App;
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::backend::{End, Job};
 use codeexec_api::settings::Settings;
 use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use codeexec_policy::Policy;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -28,13 +27,17 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 mod common;
+#[path = "common/only.rs"]
+mod only;
+
+use only::{Only, Runs};
 
 /// Counts what it runs.
 #[derive(Default)]
 struct Counting(AtomicUsize);
 
-impl Backend for Counting {
-    fn start(&self, _: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+impl Runs for Counting {
+    fn run(&self, _: Job) -> End {
         self.0.fetch_add(1, Ordering::Relaxed);
         let end = async {
             Ok(CodeExecutionStatus {
@@ -43,31 +46,7 @@ impl Backend for Counting {
                 ..CodeExecutionStatus::default()
             })
         };
-        let started = Started {
-            is_new: true,
-            end: end.boxed(),
-        };
-        async { Ok(started) }.boxed()
-    }
-
-    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
-        async { Ok(Page::default()) }.boxed()
-    }
-
-    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+        end.boxed()
     }
 }
 
@@ -82,7 +61,7 @@ impl Server {
         let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
         let app = App {
             policy,
-            ..common::app(backend.clone(), &settings)
+            ..common::app(Arc::new(Only(backend.clone())), &settings)
         };
         let client = SocketAddr::from(([127, 0, 0, 1], 4711));
         Self {

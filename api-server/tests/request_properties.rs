@@ -13,12 +13,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, header};
 use clap::Parser;
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use codeexec_api::backend::{End, Job};
 use codeexec_api::settings::Settings;
 use codeexec_crds::{CodeExecution, CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
 use codeexec_execution::validate;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -27,6 +26,10 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 mod common;
+#[path = "common/only.rs"]
+mod only;
+
+use only::{Only, Runs};
 
 const FIELDS: [&str; 8] = [
     "code", "language", "timeout", "stdin", "args", "env", "files", "pool",
@@ -39,8 +42,8 @@ const MESSAGE_CHARS: usize = 1000;
 #[derive(Default)]
 struct Keeping(Mutex<Option<CodeExecutionSpec>>);
 
-impl Backend for Keeping {
-    fn start(&self, job: Job, _: Keep) -> BoxFuture<'_, Result<Started, BackendError>> {
+impl Runs for Keeping {
+    fn run(&self, job: Job) -> End {
         *self.0.lock().unwrap() = Some(job.spec);
         let end = async {
             Ok(CodeExecutionStatus {
@@ -49,31 +52,7 @@ impl Backend for Keeping {
                 ..CodeExecutionStatus::default()
             })
         };
-        let started = Started {
-            is_new: true,
-            end: end.boxed(),
-        };
-        async { Ok(started) }.boxed()
-    }
-
-    fn rejoin(&self, _: Job) -> BoxFuture<'_, Result<Option<Started>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
-        async { Ok(Page::default()) }.boxed()
-    }
-
-    fn cancel<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+        end.boxed()
     }
 }
 
@@ -97,7 +76,7 @@ impl Server {
     fn new() -> Self {
         let backend = Arc::new(Keeping::default());
         let settings = Settings::parse_from(["codeexec-api", "--rate-limit", "0"]);
-        let app = common::app(backend.clone(), &settings);
+        let app = common::app(Arc::new(Only(backend.clone())), &settings);
         Self {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -12,7 +12,9 @@ use axum::http::{Request, header};
 use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Listed, Page, Query, Started};
+use codeexec_api::backend::{
+    Backend, BackendError, End, Execution, Job, Keep, Listed, Page, Progress, Query, Started,
+};
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
 use codeexec_api::usage::{Ledger, Source, Usage};
@@ -20,6 +22,7 @@ use codeexec_crds::{CodeExecutionStatus, Phase, Reason};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -29,6 +32,8 @@ mod common;
 mod audit;
 #[path = "router/browsers.rs"]
 mod browsers;
+#[path = "router/events.rs"]
+mod events;
 #[path = "router/executions.rs"]
 mod executions;
 #[path = "router/limits.rs"]
@@ -42,6 +47,8 @@ struct Scripted {
     jobs: Mutex<Vec<Job>>,
     /// What can be looked at, listed and cancelled; whatever runs is not among it.
     executions: Mutex<BTreeMap<String, Execution>>,
+    /// What happens to those that have not ended.
+    progress: Mutex<Vec<Progress>>,
     queries: Mutex<Vec<Query>>,
     cancelled: Mutex<Vec<String>>,
     ready: Result<(), String>,
@@ -110,6 +117,21 @@ impl Backend for Scripted {
         async { Ok(found) }.boxed()
     }
 
+    fn follow(&self, _: &str, next_seq: u64, progress_tx: mpsc::Sender<Progress>) -> End {
+        let progress = self.progress.lock().unwrap().clone();
+        let end = (self.answer)();
+        async move {
+            for progress in progress {
+                match progress {
+                    Progress::Printed(output) if output.seq < next_seq => {}
+                    progress => progress_tx.send(progress).await.unwrap(),
+                }
+            }
+            end
+        }
+        .boxed()
+    }
+
     fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
         let executions = self.executions.lock().unwrap();
         let items = executions.values().map(|execution| Listed {
@@ -169,6 +191,7 @@ fn server_for(
         answer: Box::new(answer),
         jobs: Mutex::default(),
         executions: Mutex::default(),
+        progress: Mutex::default(),
         queries: Mutex::default(),
         cancelled: Mutex::default(),
         ready,

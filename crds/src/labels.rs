@@ -16,6 +16,9 @@ pub const ANNOTATION_SUMMARY: &str = "codeexec.dev/summary";
 pub const ANNOTATION_RECEIVED_AT: &str = "codeexec.dev/received-at";
 /// Annotation of a CodeExecution that was asked for in a trace: the W3C `traceparent` of its request.
 pub const ANNOTATION_TRACEPARENT: &str = "codeexec.dev/traceparent";
+/// Annotation of a CodeExecution whose output somebody may read while it runs: the operator then writes at once that it
+/// runs, and where.
+pub const ANNOTATION_LIVE: &str = "codeexec.dev/live";
 /// Label of an executor Pod: the uid of the one execution it serves.
 pub const LABEL_EXECUTION: &str = "codeexec.dev/execution";
 /// Label of an executor Pod: the ExecutorPool it was made from.

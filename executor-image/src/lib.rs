@@ -8,6 +8,8 @@
 pub mod encoding;
 pub mod exit;
 pub mod frames;
+mod printed;
 mod transcript;
 
+pub use printed::Printed;
 pub use transcript::Transcript;

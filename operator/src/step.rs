@@ -20,8 +20,8 @@ use codeexec_execution::outcome::End;
 
 use crate::observe::PodView;
 
-/// How long a program runs before its phase is worth a write of its own: a fast one saves that write, and
-/// the 10 ms it takes.
+/// How long a program runs before its phase is worth a write of its own, unless somebody may look on: a fast one saves
+/// that write, and the 10 ms it takes.
 pub const RUNNING_AFTER: Duration = Duration::from_millis(150);
 
 /// How long after its timeout an execution may still lack a result before the operator gives up on its
@@ -55,6 +55,8 @@ pub struct Observed {
     pub violation: Option<String>,
     /// Its timeout.
     pub timeout: Duration,
+    /// Somebody may look on while it runs.
+    pub live: bool,
     /// The queue's patience with it is over.
     pub patience_over: bool,
     /// Whether its pool has come to it.
@@ -401,7 +403,7 @@ fn alive(observed: &Observed, pod: &PodView) -> Step {
         };
     }
     if run.started && !done.running_recorded {
-        if run.running_for >= RUNNING_AFTER {
+        if observed.live || run.running_for >= RUNNING_AFTER {
             return Step::RecordRunning;
         }
         return Step::Wait(Some(RUNNING_AFTER.saturating_sub(run.running_for)));

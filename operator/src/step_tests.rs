@@ -141,6 +141,18 @@ fn a_program_counts_as_running_only_after_a_while() {
 }
 
 #[test]
+fn a_program_that_somebody_looks_on_at_counts_as_running_at_once() {
+    let mut observed = Observed {
+        live: true,
+        ..running()
+    };
+    assert_eq!(next_step(&observed), Step::RecordRunning);
+    observed.run.result = true;
+    observed.run.whole = true;
+    assert_eq!(next_step(&observed), Step::Finish(End::Reported));
+}
+
+#[test]
 fn a_whole_result_ends_it_and_a_torn_one_sends_to_the_log_first() {
     let mut observed = running();
     observed.run.result = true;

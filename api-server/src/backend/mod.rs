@@ -4,10 +4,12 @@ pub mod kubernetes;
 pub mod local;
 
 use codeexec_crds::{CodeExecutionSpec, CodeExecutionStatus, Phase, Reason};
+use codeexec_runner::frames::Output;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 /// One program to run, already validated.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Job {
     pub id: String,
     /// What to run.
     pub spec: CodeExecutionSpec,
+    /// Whether somebody may look on while it runs. Whoever waits for the answer sees nothing before it.
+    pub live: bool,
 }
 
 /// Whether a program goes on once nobody waits for it.
@@ -32,8 +36,28 @@ pub struct Started {
     /// Whether it was taken on now. Otherwise it is the same client's, from a request of before.
     pub is_new: bool,
     /// What comes of it. Dropping it means that nobody waits any more.
-    pub end: BoxFuture<'static, Result<CodeExecutionStatus, BackendError>>,
+    pub end: End,
 }
+
+/// What happens to an execution before its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// It waits; again whenever its place changes.
+    Queued {
+        /// How many wait before it, and itself, where that is known.
+        position: Option<i32>,
+    },
+    /// Its program runs.
+    Started {
+        /// Since then, where that is known.
+        at: Option<Timestamp>,
+    },
+    /// Its program printed this.
+    Printed(Output),
+}
+
+/// What comes of an execution.
+pub type End = BoxFuture<'static, Result<CodeExecutionStatus, BackendError>>;
 
 /// Runs programs.
 pub trait Backend: Send + Sync + 'static {
@@ -54,6 +78,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`BackendError`].
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>>;
+
+    /// Tells of one that has not ended as it goes on, and of its output from the piece with the number `next_seq` on,
+    /// until its end, which comes back. It may come before all of its output was told: it has all of it. A receiver
+    /// that is slow holds up nothing but this.
+    fn follow(&self, id: &str, next_seq: u64, progress_tx: mpsc::Sender<Progress>) -> End;
 
     /// A page of executions, in the order of their names.
     ///

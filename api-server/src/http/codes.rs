@@ -127,6 +127,7 @@ pub const CODES: &[Code] = &[
         "quota_exceeded",
         "a quota leaves no room for another execution",
     ),
+    code(503, "too_many_streams", "too many executions are being followed"),
     code(503, "unavailable", "the records can't be read at the moment"),
     code(503, "unschedulable", "no node had room"),
 ];

@@ -9,14 +9,17 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::events;
+
 /// For how long a browser may remember a permission. Chrome's own bound is two hours.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// What a page may send beside what every page may.
-const SENT: [HeaderName; 4] = [
+const SENT: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     HeaderName::from_static("idempotency-key"),
+    events::LAST_EVENT_ID,
     HeaderName::from_static("traceparent"),
 ];
 

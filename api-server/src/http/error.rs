@@ -80,6 +80,17 @@ impl ApiError {
     }
 }
 
+impl<'a> From<&'a ApiError> for ErrorBody<'a> {
+    fn from(error: &'a ApiError) -> Self {
+        Self {
+            error: &error.message,
+            code: error.code,
+            id: error.id.as_deref(),
+            reason: error.reason,
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         debug_assert!(
@@ -88,13 +99,7 @@ impl IntoResponse for ApiError {
             self.status,
             self.code
         );
-        let body = ErrorBody {
-            error: &self.message,
-            code: self.code,
-            id: self.id.as_deref(),
-            reason: self.reason,
-        };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(ErrorBody::from(&self))).into_response();
         response.extensions_mut().insert(ErrorCode(self.code));
         if let Some(seconds) = self.retry_after {
             response

@@ -199,11 +199,11 @@ fn not_found() -> ApiError {
 }
 
 /// The name in a path. One that is not UTF-8 is nobody's.
-fn named(id: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+pub(super) fn named(id: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     id.map(|Path(id)| id).map_err(|_| not_found())
 }
 
-async fn find(app: &App, caller: &Identity, id: &str) -> Result<Execution, ApiError> {
+pub(super) async fn find(app: &App, caller: &Identity, id: &str) -> Result<Execution, ApiError> {
     // What can't be a name is not asked for.
     let may_be_name = (1..=253).contains(&id.len())
         && id

@@ -16,6 +16,11 @@ pub struct HttpSettings {
           value_parser = clap::value_parser!(u32).range(2..=65_536))]
     pub max_connections: u32,
 
+    /// Clients that may follow executions at once (`/api/executions/{id}/events`); beyond that one is answered with 503
+    #[arg(long, env = "CODEEXEC_MAX_STREAMS", value_name = "NUMBER", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_streams: u32,
+
     /// How long a connection may take to the end of its next request's headers, in seconds
     // More than the 60 s for which nginx and most load balancers keep one: who closes first is the proxy, then.
     #[arg(long, env = "CODEEXEC_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "75",

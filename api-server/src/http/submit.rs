@@ -53,8 +53,14 @@ pub async fn submit(
     let id = key
         .as_ref()
         .map_or_else(new_id, |key| key.execution_id(&identity.user));
+    // Whoever does not wait for the answer may want to see what comes before it.
+    let live = keep == Keep::ToItsEnd;
     let keep = if key.is_some() { Keep::ToItsEnd } else { keep };
-    let job = Job { id: id.clone(), spec };
+    let job = Job {
+        id: id.clone(),
+        spec,
+        live,
+    };
     let failed = |error: &BackendError| failure(&id, error).into_response();
     let admission = match app.limits.admit(&identity.user, &id, identity.limits).await {
         Ok(admission) => admission,

@@ -30,6 +30,12 @@ pub(super) fn idempotency_key() -> Value {
     parameter("header", "Idempotency-Key", description, schema)
 }
 
+pub(super) fn last_event_id() -> Value {
+    let description = "The id of the last event that was seen: output goes on behind it.";
+    let schema = json!({"type": "string", "pattern": "^[0-9]{1,19}$"});
+    parameter("header", "Last-Event-ID", description, schema)
+}
+
 pub(super) fn id() -> Value {
     let schema = json!({
         "type": "string",

@@ -13,8 +13,9 @@ use super::parameters;
 use super::schemas::Schemas;
 use crate::app::App;
 use crate::http::answer::Executed;
+use crate::http::error::ErrorBody;
 use crate::http::health::Health;
-use crate::http::{docs, execute, executions, health, usage};
+use crate::http::{docs, events, execute, executions, health, usage};
 use crate::usage::Report;
 
 /// One method of one path.
@@ -70,6 +71,13 @@ pub fn routes() -> Vec<Route> {
             "/api/executions/{id}",
             delete(executions::cancel),
             cancel,
+        ),
+        route(
+            true,
+            Method::GET,
+            "/api/executions/{id}/events",
+            get(events::events),
+            follow,
         ),
         route(true, Method::GET, "/api/usage", get(usage::usage), usage_report),
         route(
@@ -209,6 +217,63 @@ fn cancel(schemas: &mut Schemas) -> Operation {
         ]),
         errors: vec!["not_found", "backend_unavailable"],
         ..Operation::new("executions", "cancelExecution", "Cancel an execution")
+    }
+}
+
+fn follow(schemas: &mut Schemas) -> Operation {
+    let events = [
+        (
+            "queued",
+            "It waits; again whenever its place changes.",
+            schemas.of::<events::Queued>(),
+        ),
+        ("started", "Its program runs.", schemas.of::<events::Started>()),
+        (
+            "output",
+            "What it printed. The event's id is its number, from 0.",
+            schemas.of::<events::Printed>(),
+        ),
+        (
+            "result",
+            "What came of it, its whole output included. The last event.",
+            schemas.of::<Executed>(),
+        ),
+        (
+            "failed",
+            "Nothing can come of it any more. The last event.",
+            schemas.of::<ErrorBody<'static>>(),
+        ),
+    ];
+    let told: Vec<String> = events
+        .iter()
+        .map(|(name, what, _)| format!("`{name}`: {what}"))
+        .collect();
+    let data: BTreeMap<_, _> = events
+        .into_iter()
+        .map(|(name, _, schema)| (name, schema))
+        .collect();
+    let stream = json!({
+        "description": format!("Server-sent events, whose data is JSON. {}", told.join(" ")),
+        "content": {"text/event-stream": {
+            "schema": {"type": "string", "contentMediaType": "text/event-stream"},
+            "x-events": data,
+        }},
+    });
+    Operation {
+        description: "Follows an execution to its end. Who leaves cancels nothing.",
+        parameters: vec![parameters::id(), parameters::last_event_id()],
+        answers: BTreeMap::from([(200, stream)]),
+        errors: vec![
+            "invalid_request",
+            "not_found",
+            "backend_unavailable",
+            "too_many_streams",
+        ],
+        ..Operation::new(
+            "executions",
+            "followExecution",
+            "Follow an execution as it goes on",
+        )
     }
 }
 

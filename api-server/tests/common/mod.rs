@@ -6,6 +6,7 @@ use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::backend::Backend;
 use codeexec_api::http::receive::Room;
+use codeexec_api::http::streams::Streams;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::settings::Settings;
@@ -26,6 +27,7 @@ pub fn app(backend: Arc<dyn Backend>, settings: &Settings) -> App {
         policy: Policy::Off,
         http: settings.http.clone(),
         room: Room::default(),
+        streams: Streams::at_most(settings.http.max_streams),
         stopping: CancellationToken::new(),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use codeexec_crds::{ANNOTATION_RECEIVED_AT, CodeExecution, Phase};
+use codeexec_crds::{ANNOTATION_LIVE, ANNOTATION_RECEIVED_AT, CodeExecution, Phase};
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::observe::PodView;
@@ -46,6 +47,7 @@ pub(super) fn first_observation(
             .err()
             .map(|violation| violation.to_string()),
         timeout: Duration::from_secs(u64::from(execution.spec.timeout_seconds.unsigned_abs())),
+        live: execution.annotations().contains_key(ANNOTATION_LIVE),
         pod,
         done: Done {
             recorded: taken_over,

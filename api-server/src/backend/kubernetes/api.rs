@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
-use codeexec_crds::{CodeExecution, LABEL_USER};
-use futures::Stream;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use codeexec_crds::{CodeExecution, EXECUTOR_CONTAINER, LABEL_USER};
+use futures::{AsyncBufRead, Stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::record::Record;
 use super::table::{self, Table};
@@ -75,6 +76,7 @@ pub struct Executions {
     path: String,
     executions: Api<CodeExecution>,
     records: Api<Record>,
+    pods: Api<Pod>,
     selector: String,
     patience: Duration,
 }
@@ -96,6 +98,7 @@ impl Executions {
             path: CodeExecution::url_path(&(), Some(namespace)),
             executions: Api::namespaced(client.clone(), namespace),
             records: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
             client,
             selector,
             patience,
@@ -184,6 +187,20 @@ impl Executions {
     /// [`ApiError`].
     pub async fn get(&self, name: &str) -> Result<Option<Record>, ApiError> {
         self.retried(|| self.records.get_opt(name)).await
+    }
+
+    /// The log of an executor Pod, from its beginning, as it grows.
+    ///
+    /// # Errors
+    /// [`ApiError`], at once: who reads it knows better when to try again.
+    pub async fn log(&self, pod: &str) -> Result<impl AsyncBufRead + Send + use<>, ApiError> {
+        let parameters = LogParams {
+            container: Some(EXECUTOR_CONTAINER.to_owned()),
+            follow: true,
+            ..LogParams::default()
+        };
+        let opened = timeout(self.patience, self.pods.log_stream(pod, &parameters)).await;
+        Ok(opened.map_err(|_| ApiError::Deadline)??)
     }
 
     /// Asks the operator to end it. Whether it exists is told.

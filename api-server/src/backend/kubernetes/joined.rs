@@ -48,7 +48,7 @@ impl Replica {
             drop(waiter);
             let patience = self.queue_timeout + timeout + SLACK;
             let deadline = Instant::now() + patience;
-            let end = timeout_at(deadline, self.follow_one(&job.id, version)).await;
+            let end = timeout_at(deadline, self.follow_one(&job.id, version, |_| {})).await;
             end.unwrap_or(Err(BackendError::NoResult))
         };
         Ok(Started {
@@ -57,10 +57,15 @@ impl Replica {
         })
     }
 
-    /// The end of one object, from this version of it on.
-    async fn follow_one(&self, name: &str, mut version: String) -> Result<CodeExecutionStatus, BackendError> {
+    /// The end of one object, from this version of it on, and whatever is seen of it before.
+    pub(super) async fn follow_one(
+        &self,
+        name: &str,
+        mut version: String,
+        seen: impl Fn(&Record),
+    ) -> Result<CodeExecutionStatus, BackendError> {
         loop {
-            match self.watched_end(name, &version).await {
+            match self.watched_end(name, &version, &seen).await {
                 Ok(Some(record)) => return record.into_end().ok_or(BackendError::Deleted),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%name, %error, "the watch of one CodeExecution is down"),
@@ -69,6 +74,7 @@ impl Replica {
             match self.executions.get(name).await {
                 Ok(Some(record)) => {
                     version = record.metadata.resource_version.clone().unwrap_or_default();
+                    seen(&record);
                     if let Some(status) = record.into_end() {
                         return Ok(status);
                     }
@@ -80,7 +86,12 @@ impl Replica {
     }
 
     /// The object as it ended, or was deleted; nothing when the watch ended before.
-    async fn watched_end(&self, name: &str, version: &str) -> Result<Option<Record>, ApiError> {
+    async fn watched_end(
+        &self,
+        name: &str,
+        version: &str,
+        seen: impl Fn(&Record),
+    ) -> Result<Option<Record>, ApiError> {
         let events = self.executions.watch_one(name, version).await?;
         pin_mut!(events);
         while let Some(event) = events.next().await {
@@ -89,8 +100,9 @@ impl Replica {
                     return Ok(Some(record));
                 }
                 WatchEvent::Deleted(record) => return Ok(Some(record)),
+                WatchEvent::Added(record) | WatchEvent::Modified(record) => seen(&record),
                 WatchEvent::Error(_) => return Ok(None),
-                WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Bookmark(_) => {}
+                WatchEvent::Bookmark(_) => {}
             }
         }
         Ok(None)

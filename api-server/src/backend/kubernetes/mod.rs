@@ -9,6 +9,7 @@ mod api;
 mod counted;
 mod follow;
 mod joined;
+mod live;
 mod record;
 mod table;
 mod waiters;
@@ -19,14 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codeexec_crds::{
-    ANNOTATION_RECEIVED_AT, ANNOTATION_TRACEPARENT, CodeExecution, CodeExecutionStatus, LABEL_REPLICA,
-    LABEL_USER,
+    ANNOTATION_LIVE, ANNOTATION_RECEIVED_AT, ANNOTATION_TRACEPARENT, CodeExecution, CodeExecutionStatus,
+    LABEL_REPLICA, LABEL_USER,
 };
 use codeexec_execution::user_hash;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::{Client, Config};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +36,7 @@ use self::api::{ApiError, Created, Executions};
 use self::counted::Counting;
 use self::waiters::{News, Waiter, Waiters};
 use self::watch::Watch;
-use super::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use super::{Backend, BackendError, End, Execution, Job, Keep, Page, Progress, Query, Started};
 use crate::limits::Limits;
 use crate::settings::Settings;
 
@@ -252,6 +254,13 @@ impl Backend for KubernetesBackend {
         self.replica.get(id).boxed()
     }
 
+    fn follow(&self, id: &str, next_seq: u64, progress_tx: mpsc::Sender<Progress>) -> End {
+        self.replica
+            .clone()
+            .live(id.to_owned(), next_seq, progress_tx)
+            .boxed()
+    }
+
     fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
         self.replica.list(query).boxed()
     }
@@ -305,6 +314,9 @@ fn object(job: &Job, replica: &str) -> CodeExecution {
     ]));
     let now = format!("{:.3}", Timestamp::now());
     let mut annotations = BTreeMap::from([(ANNOTATION_RECEIVED_AT.to_owned(), now)]);
+    if job.live {
+        annotations.insert(ANNOTATION_LIVE.to_owned(), "true".to_owned());
+    }
     annotations.extend(codeexec_trace::current().map(|parent| (ANNOTATION_TRACEPARENT.to_owned(), parent)));
     execution.metadata.annotations = Some(annotations);
     execution

@@ -22,6 +22,7 @@ use kube::ResourceExt;
 use super::*;
 
 mod counting;
+mod live;
 mod retries;
 
 /// What the fake has seen, and how it behaves.
@@ -41,6 +42,8 @@ struct FakeState {
     counted_tx: Mutex<Option<mpsc::UnboundedSender<Value>>>,
     /// fake --watch events--> the open watch of one object
     one_tx: Mutex<Option<mpsc::UnboundedSender<Value>>>,
+    /// fake --bytes--> the open log of a Pod
+    log_tx: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     changed: signal::Sender<u64>,
 }
 
@@ -50,6 +53,7 @@ impl Fake {
         Router::new()
             .route(base, get(list_or_watch).post(create))
             .route(&format!("{base}/{{name}}"), get(read).patch(patch))
+            .route("/api/v1/namespaces/codeexec-executions/pods/{name}/log", get(log))
             .with_state(self.clone())
     }
 
@@ -228,6 +232,22 @@ async fn patch(
     })
 }
 
+async fn log(
+    State(fake): State<Fake>,
+    Path(name): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> axum::response::Result<Response> {
+    fake.note(format!("log of {name}"))?;
+    assert_eq!((&*query["container"], &*query["follow"]), ("executor", "true"));
+    let (log_tx, log_rx) = mpsc::unbounded_channel::<Vec<u8>>();
+    *fake.0.log_tx.lock().unwrap() = Some(log_tx);
+    let pieces = futures::stream::unfold(log_rx, |mut log_rx| async {
+        let piece = log_rx.recv().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(piece)), log_rx))
+    });
+    Ok(Body::from_stream(pieces.boxed()).into_response())
+}
+
 type Backends = (Fake, Arc<KubernetesBackend>, Arc<Limits>);
 
 /// A replica that counts nothing.
@@ -259,6 +279,7 @@ fn job(id: &str) -> Job {
     Job {
         id: id.to_owned(),
         spec: CodeExecutionSpec::python("print(42)"),
+        live: false,
     }
 }
 
@@ -474,6 +495,7 @@ async fn a_traced_request_names_its_span_in_the_execution() {
     let job = Job {
         id: "cex-1".to_owned(),
         spec: CodeExecutionSpec::python("print(1)"),
+        live: false,
     };
     let settings = codeexec_trace::TraceSettings {
         // Nothing listens on this port of this machine.

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod checks;
+mod live;
 mod processes;
 mod python;
 mod queue;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use codeexec_runner::frames::Ready;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use self::cgroup::Cgroups;
 pub use self::cgroup::NoCgroup;
@@ -33,7 +35,7 @@ use self::queue::Queue;
 use self::records::Records;
 use self::sandbox::Sandbox;
 use self::session::Session;
-use super::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started};
+use super::{Backend, BackendError, End, Execution, Job, Keep, Page, Progress, Query, Started};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::settings::{CgroupUse, Settings};
@@ -195,6 +197,13 @@ impl Backend for LocalBackend {
 
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
         ready(Ok(self.machine.records.get(id))).boxed()
+    }
+
+    fn follow(&self, id: &str, next_seq: u64, progress_tx: mpsc::Sender<Progress>) -> End {
+        match self.machine.records.find(id) {
+            Some(record) => live::follow(record, next_seq, progress_tx).boxed(),
+            None => ready(Err(BackendError::Deleted)).boxed(),
+        }
     }
 
     fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BackendError>> {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::live::Printed;
 use crate::backend::{Execution, Job, Listed, Page, Query};
 
 /// Most ended executions that are kept; the oldest go first.
@@ -36,6 +37,8 @@ pub struct Record {
     created: Timestamp,
     /// the program's task --state--> whoever looks
     pub state_rx: watch::Receiver<State>,
+    /// What it has printed while it runs.
+    pub printed: Printed,
     /// Ends it.
     pub cancel: CancellationToken,
 }
@@ -47,6 +50,7 @@ impl Record {
             // To the second, as Kubernetes records it.
             created: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
             state_rx,
+            printed: Printed::default(),
             cancel: CancellationToken::new(),
         }
     }
@@ -240,6 +244,7 @@ mod tests {
         Job {
             id: id.to_owned(),
             spec: CodeExecutionSpec::python("print(1)"),
+            live: false,
         }
     }
 

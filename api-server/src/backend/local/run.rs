@@ -10,7 +10,6 @@ use codeexec_runner::Transcript;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::Machine;
 use super::queue::Place;
@@ -41,7 +40,7 @@ impl Machine {
             user: job.spec.user.clone(),
             id: job.id.clone(),
         };
-        tokio::spawn(task(over, job, place, record.cancel.clone(), state_tx));
+        tokio::spawn(task(over, job, place, record.clone(), state_tx));
         let end = end(record.state_rx);
         let end = async move {
             let ended = end.await;
@@ -65,9 +64,10 @@ impl Machine {
         &self,
         job: &Job,
         place: Place,
-        cancel: &CancellationToken,
+        record: &Record,
         state_tx: &watch::Sender<State>,
     ) -> CodeExecutionStatus {
+        let cancel = &record.cancel;
         let without_run = |end: End| {
             let nothing = Transcript::new(&job.id);
             outcome::status(&job.spec, &end, &nothing, Facts::default(), Timestamp::now())
@@ -94,7 +94,7 @@ impl Machine {
                 return without_run(End::Internal("the sandbox could not be started".to_owned()));
             }
         };
-        let status = session.run(job, queued, self.vcpu_second_price, cancel).await;
+        let status = session.run(job, queued, self.vcpu_second_price, record).await;
         // The answer need not wait until the last process is gone, but the next program does.
         tokio::spawn(async move {
             session.end().await;
@@ -104,9 +104,9 @@ impl Machine {
     }
 }
 
-async fn task(over: Over, job: Job, place: Place, cancel: CancellationToken, state_tx: watch::Sender<State>) {
+async fn task(over: Over, job: Job, place: Place, record: Record, state_tx: watch::Sender<State>) {
     let machine = over.machine.clone();
-    let status = machine.run(&job, place, &cancel, &state_tx).await;
+    let status = machine.run(&job, place, &record, &state_tx).await;
     let ttl = Duration::from_secs(u64::try_from(job.spec.ttl_seconds_after_finished).unwrap_or_default());
     machine.records.ended(&job.id, &status, ttl);
     machine.ledger.note(&job.spec.user, &status);
@@ -116,6 +116,8 @@ async fn task(over: Over, job: Job, place: Place, cancel: CancellationToken, sta
     // Before anybody learns of the end, and begins the next one.
     drop(over);
     state_tx.send_replace(State::Ended(Arc::new(status)));
+    // The status has all of it.
+    record.printed.clear();
 }
 
 fn joined(record: &Record, spec: &CodeExecutionSpec) -> Result<Started, BackendError> {
@@ -128,7 +130,7 @@ fn joined(record: &Record, spec: &CodeExecutionSpec) -> Result<Started, BackendE
     })
 }
 
-async fn end(mut state_rx: watch::Receiver<State>) -> Result<CodeExecutionStatus, BackendError> {
+pub(super) async fn end(mut state_rx: watch::Receiver<State>) -> Result<CodeExecutionStatus, BackendError> {
     let ended = state_rx.wait_for(|state| matches!(state, State::Ended(_))).await;
     match ended.as_deref() {
         Ok(State::Ended(status)) => Ok(CodeExecutionStatus::clone(status)),

@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::cgroup::{Cgroup, Cgroups};
+use super::live::Printed;
 use super::processes::kill_sandbox;
+use super::records::Record;
 use super::sandbox::Sandbox;
 use crate::backend::Job;
 
@@ -114,6 +115,7 @@ impl Session {
             transcript,
             moments,
             |moments, _| moments.report.is_some(),
+            &Printed::default(),
         )
         .await
     }
@@ -125,7 +127,7 @@ impl Session {
         job: &Job,
         queued: Duration,
         price: f64,
-        cancel: &CancellationToken,
+        record: &Record,
     ) -> CodeExecutionStatus {
         let limits = budget::output_limits(&CodeExecution::new(&job.id, job.spec.clone()));
         let request = encode(&ToRunner::Request(Box::new(runner_request(
@@ -152,12 +154,13 @@ impl Session {
                 &mut transcript,
                 &mut moments,
                 |_, transcript| transcript.result().is_some(),
+                &record.printed,
             );
             tokio::join!(write, read).1
         };
         let ended = tokio::select! {
             ended = timeout(lives, conversation) => Some(ended),
-            () = cancel.cancelled() => None,
+            () = record.cancel.cancelled() => None,
         };
         let end = match ended {
             None => End::Cancelled,
@@ -268,6 +271,7 @@ async fn read(
     transcript: &mut Transcript,
     moments: &mut Moments,
     enough: impl Fn(&Moments, &Transcript) -> bool,
+    printed: &Printed,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -285,6 +289,7 @@ async fn read(
                     moments.started = Some(Instant::now());
                     moments.started_at = Some(Timestamp::now());
                 }
+                FromRunner::Output(output) => printed.push(output.clone()),
                 _ => {}
             }
             transcript.push(frame);

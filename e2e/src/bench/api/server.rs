@@ -18,6 +18,7 @@ use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
 use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started, new_id};
 use codeexec_api::http::receive::Room;
+use codeexec_api::http::streams::Streams;
 use codeexec_api::limits::Limits;
 use codeexec_api::metrics::Metrics;
 use codeexec_api::server;
@@ -183,6 +184,7 @@ pub async fn serve(arguments: &[String]) -> Result<()> {
         http: settings.http.clone(),
         docs: None,
         room: Room::default(),
+        streams: Streams::at_most(settings.http.max_streams),
         stopping: Default::default(),
     };
     server::serve(listener, None, app, &settings).await?;
@@ -244,6 +246,10 @@ impl Backend for Answering {
 
     fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Execution>, BackendError>> {
         async { Ok(None) }.boxed()
+    }
+
+    fn follow(&self, _: &str, _: u64, _: mpsc::Sender<Progress>) -> End {
+        async { Err(BackendError::Deleted) }.boxed()
     }
 
     fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BackendError>> {
