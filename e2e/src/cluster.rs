@@ -9,8 +9,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use reqwest::Method;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::{Program, tools, unique, wait_until};
@@ -203,11 +203,7 @@ impl Cluster {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer> {
-        let url = match url.starts_with('/') {
-            true => format!("{}{url}", self.url),
-            false => url.to_owned(),
-        };
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, self.absolute(url));
         let has_own = headers.iter().any(|(name, _)| *name == "authorization");
         if let Some(key) = self.key.as_ref().filter(|_| !has_own) {
             request = request.bearer_auth(key);
@@ -219,6 +215,13 @@ impl Cluster {
             request = request.json(body);
         }
         read(request.send().await?).await
+    }
+
+    fn absolute(&self, url: &str) -> String {
+        match url.starts_with('/') {
+            true => format!("{}{url}", self.url),
+            false => url.to_owned(),
+        }
     }
 
     /// Sends `body` to `POST /api/execute`.
@@ -244,6 +247,21 @@ impl Cluster {
     /// When no answer came.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         self.send(Method::GET, path, &[], None).await
+    }
+
+    /// Opens this URL, or this path of the project's API, whose answer comes bit by bit.
+    ///
+    /// # Errors
+    /// When no answer began.
+    pub async fn open(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        let mut request = self.http.get(self.absolute(url));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(request.send().await?)
     }
 
     /// Creates a CodeExecution by hand, under a name that begins with `prefix`.
@@ -373,7 +391,7 @@ pub fn record_of(answer: &Value) -> Result<&str> {
 }
 
 /// Reads an answer to its end.
-pub(crate) async fn read(response: reqwest::Response) -> Result<Answer> {
+pub(crate) async fn read(response: Response) -> Result<Answer> {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let retry_after = headers

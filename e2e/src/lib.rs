@@ -10,6 +10,7 @@
 //!   processes  the processes of Pods on this machine
 //!   operator   who leads, where its process is, how it is brought back after a test hurt it
 //!   audit      the audit trail, read in the logs of operator and API server
+//!   events     an execution as the API tells of it while it goes on
 //!   outage     the operator without the Kubernetes API
 //!   bench      samples, floors and the report of `make bench`
 //!   hostile    runs the hostile programs of `suite/`, wherever programs run
@@ -21,6 +22,7 @@ pub mod api;
 pub mod audit;
 pub mod bench;
 pub mod cluster;
+pub mod events;
 pub mod hostile;
 pub mod operator;
 pub mod outage;
@@ -32,6 +34,7 @@ pub mod wait;
 pub mod witness;
 
 pub use cluster::{Answer, Cluster};
+pub use events::{Event, Events};
 pub use pool::{Pool, PoolOf};
 pub use program::{Program, unique};
 pub use wait::wait_until;

@@ -244,10 +244,20 @@ pub async fn is_at_full_strength(cluster: &Cluster, component: &str) -> Result<(
                 && observed.ready_replicas == Some(wanted)
                 && observed.updated_replicas == Some(wanted)
                 && observed.replicas == Some(wanted);
+            // The Deployment's status lags behind: a Pod that is gone for good counts there for a moment.
             let pods = component_pods(cluster, component).await?;
-            let leaving = pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some());
-            Ok((whole && !leaving).then_some(()))
+            let all_serve = pods.len() == usize::try_from(wanted)? && pods.iter().all(serves);
+            Ok((whole && all_serve).then_some(()))
         },
     )
     .await
+}
+
+/// Whether a Pod is ready and stays.
+fn serves(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref());
+    let is_ready = conditions
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    is_ready && pod.metadata.deletion_timestamp.is_none()
 }

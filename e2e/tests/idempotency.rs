@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use codeexec_e2e::cluster::{Answer, PATIENCE, record_of};
-use codeexec_e2e::{Cluster, Program, Witness, api, operator, unique, wait_until};
+use codeexec_e2e::{Cluster, Events, Program, Witness, api, operator, unique, wait_until};
 use kube::api::DeleteParams;
 use reqwest::Method;
 use rustix::process::Signal;
@@ -137,4 +137,58 @@ async fn a_client_that_hangs_up_finds_its_result_by_its_key() -> Result<()> {
     ensure!(is_replayed(&answer), "it ran again");
     assert_eq!(record_of(&answer.ok()?)?, record);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_client_whose_server_is_killed_follows_its_execution_at_another() -> Result<()> {
+    let cluster = whole_cluster().await?;
+    let replicas = api::replicas(&cluster).await?;
+    let [victim, other, ..] = replicas.as_slice() else {
+        eprintln!("SKIPPED: single replicas of this cluster can't be reached");
+        return Ok(());
+    };
+    let counts = "import time\nfor n in range(8):\n    print(n)\n    time.sleep(0.5)\n";
+    let program = Program::new(counts).timeout(20);
+    let begun = cluster
+        .send(
+            Method::POST,
+            &format!("{}/api/executions", victim.url),
+            &[],
+            Some(&program.body()),
+        )
+        .await?;
+    let id = record_of(&begun.body)?.to_owned();
+    let mut events = Events::of(&cluster, &victim.url, &id, None).await?;
+    let (first, _) = events.until("output").await?;
+    operator::signal(victim.pid, Signal::KILL)?;
+    // What came before the connection broke counts as seen.
+    let mut seen = vec![first];
+    while let Ok(Some(event)) = events.next().await {
+        seen.push(event);
+    }
+    ensure!(
+        seen.iter().all(|event| event.name == "output"),
+        "it ended before: {seen:?}"
+    );
+    let last = seen.last().and_then(|event| event.id);
+    let mut events = Events::of(&cluster, &other.url, &id, last).await?;
+    let (result, rest) = events.until("result").await?;
+    seen.extend(rest.into_iter().filter(|event| event.name == "output"));
+    let ids: Vec<_> = seen.iter().filter_map(|event| event.id).collect();
+    let in_order: Vec<u64> = (0..ids.len() as u64).collect();
+    assert_eq!(ids, in_order);
+    let printed: String = seen
+        .iter()
+        .filter_map(|event| event.data["data"].as_str())
+        .collect();
+    let output = result.data["output"].as_str().context("no output")?;
+    assert_eq!(output, "0\n1\n2\n3\n4\n5\n6\n7\n");
+    // The result may come before the last pieces.
+    ensure!(output.starts_with(&printed) && seen.len() >= 7, "{printed:?}");
+    // The kubelet would start the killed one again after a pause that doubles each time.
+    cluster
+        .beside_control::<k8s_openapi::api::core::v1::Pod>()
+        .delete(&victim.pod, &DeleteParams::default().grace_period(0))
+        .await?;
+    operator::is_at_full_strength(&cluster, "api").await
 }

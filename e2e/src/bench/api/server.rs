@@ -16,7 +16,9 @@ use clap::Parser;
 use codeexec_api::app::App;
 use codeexec_api::auth::Authenticator;
 use codeexec_api::auth::api_keys::{KeyHash, new_key};
-use codeexec_api::backend::{Backend, BackendError, Execution, Job, Keep, Page, Query, Started, new_id};
+use codeexec_api::backend::{
+    Backend, BackendError, End, Execution, Job, Keep, Page, Progress, Query, Started, new_id,
+};
 use codeexec_api::http::receive::Room;
 use codeexec_api::http::streams::Streams;
 use codeexec_api::limits::Limits;
@@ -30,6 +32,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::client::Connection;
 use super::{RECORDS, USERS, WAITING};
