@@ -1,0 +1,46 @@
+import type { ResultFile } from "../api/types";
+import { byteLength, downloadName, downloadUrl, pictureUrl, shownName, shownSize } from "./files";
+
+/** What the program left: pictures as pictures, everything to download. */
+export function Files({ files }: { files: readonly ResultFile[] }) {
+  const pictures = files.filter((file) => pictureUrl(file) !== undefined);
+  const others = files.filter((file) => pictureUrl(file) === undefined);
+  return (
+    <>
+      {pictures.map((file, at) => (
+        <figure key={file.path} className="lab-runner__figure">
+          <img src={pictureUrl(file)} alt={`Figure ${at + 1}: ${shownName(file.path)}`} />
+          <figcaption>
+            <Download file={file} />
+          </figcaption>
+        </figure>
+      ))}
+      {others.length > 0 && (
+        <ul className="lab-runner__files" aria-label="Files">
+          {others.map((file) => (
+            <li key={file.path}>
+              <Download file={file} />
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}
+
+function Download({ file }: { file: ResultFile }) {
+  const name = shownName(file.path);
+  const url = downloadUrl(file);
+  return (
+    <>
+      {url === undefined ? (
+        <bdi>{name}</bdi>
+      ) : (
+        <a href={url} download={downloadName(file.path)}>
+          Download <bdi>{name}</bdi>
+        </a>
+      )}{" "}
+      <span className="lab-runner__size">{shownSize(byteLength(file.content))}</span>
+    </>
+  );
+}

@@ -1,0 +1,96 @@
+import type { Style } from "./style";
+
+/** Text that looks the same from its beginning to its end. */
+export interface Run {
+  text: string;
+  style: Style;
+}
+
+interface Cell {
+  character: string;
+  style: Style;
+}
+
+/**
+ * The line that is being written. Most lines are only ever appended to; one that a carriage return goes back in is taken
+ * apart into cells, one a character, and overwritten there. Like a terminal's row it has a greatest length.
+ */
+export class Line {
+  #runs: Run[] = [];
+  #cells: Cell[] | undefined;
+  /** Where the next character goes; only in a line of cells may it be before the end. */
+  #column = 0;
+  #length = 0;
+
+  /** In UTF-16 units while it is only appended to, in characters from then on: enough for a bound. */
+  get length(): number {
+    return this.#cells?.length ?? this.#length;
+  }
+
+  clone(): Line {
+    const copy = new Line();
+    copy.#runs = this.#runs.slice();
+    copy.#cells = this.#cells?.slice();
+    copy.#column = this.#column;
+    copy.#length = this.#length;
+    return copy;
+  }
+
+  write(text: string, style: Style): void {
+    if (!this.#cells && this.#column === this.#length) {
+      append(this.#runs, { text, style });
+      this.#length += text.length;
+      this.#column = this.#length;
+      return;
+    }
+    const cells = this.#asCells();
+    for (const character of text) cells[this.#column++] = { character, style };
+  }
+
+  return(): void {
+    this.#column = 0;
+  }
+
+  backspace(): void {
+    if (this.#column === 0) return;
+    this.#asCells();
+    this.#column--;
+  }
+
+  /** `ESC [ K`: 0 erases from here to the end, 1 from the beginning to here, 2 all of the line. */
+  erase(parameters: string, blank: Style): void {
+    if (this.length === 0) return;
+    const cells = this.#asCells();
+    const mode = parameters === "" ? 0 : Number(parameters);
+    if (mode === 0) cells.length = Math.min(cells.length, this.#column);
+    if (mode === 1 || mode === 2) {
+      const end = mode === 1 ? Math.min(this.#column + 1, cells.length) : cells.length;
+      for (let at = 0; at < end; at++) cells[at] = { character: " ", style: blank };
+    }
+    if (mode === 2) cells.length = Math.min(cells.length, this.#column);
+  }
+
+  runs(): Run[] {
+    if (!this.#cells) return this.#runs;
+    const runs: Run[] = [];
+    for (const cell of this.#cells) append(runs, { text: cell.character, style: cell.style });
+    return runs;
+  }
+
+  #asCells(): Cell[] {
+    if (!this.#cells) {
+      this.#cells = this.#runs.flatMap(({ text, style }) => Array.from(text, (character) => ({ character, style })));
+      // Only ever 0 or the end until now.
+      if (this.#column > 0) this.#column = this.#cells.length;
+    }
+    return this.#cells;
+  }
+}
+
+/** Adds a run to the end, as part of the last one where it looks the same. */
+export function append(runs: Run[], run: Run): void {
+  const last = runs.at(-1);
+  if (last && last.style.key === run.style.key)
+    runs[runs.length - 1] = { text: last.text + run.text, style: last.style };
+  else runs.push(run);
+}
