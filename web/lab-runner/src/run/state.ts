@@ -1,5 +1,5 @@
 import type { ApiError } from "../api/errors";
-import type { Chunk, Result } from "../api/types";
+import type { Chunk, Result, Stream } from "../api/types";
 import { Transcript } from "../output/transcript";
 
 /** What a run's end depends on; everything else of it is the same in each phase. */
@@ -109,20 +109,28 @@ function failed(state: RunState, error: ApiError, now: number, stopping: boolean
 }
 
 /**
- * The output to show once the result is there. The result decides what was printed. What came live stays when it says the
- * same, because it also tells in which order the two streams were written, which reads better; otherwise it is the
- * result's standard output and then its standard error. A traceback that the error block shows is taken from the end.
+ * The output to show once the result is there. The result decides what was printed, except where it is cut and more came
+ * live: of a cancelled program it may hold nothing. What came live stays when it says the same, because it also tells in
+ * which order the two streams were written, which reads better; otherwise it is the standard output and then the standard
+ * error. A traceback that the error block shows is taken from the end.
  */
 function settled(live: readonly Chunk[], result: Result): readonly Chunk[] {
-  const stderr = withoutTraceback(result.stderr, result.error);
-  if (text(live, "stdout") === result.output && text(live, "stderr") === result.stderr) {
-    return stderr === result.stderr ? live : cut(live, result.stderr.length - stderr.length);
+  const stdout = whole("stdout", result.output, live, result);
+  const stderr = whole("stderr", result.stderr, live, result);
+  const shown = withoutTraceback(stderr, result.error);
+  if (text(live, "stdout") === stdout && text(live, "stderr") === stderr) {
+    return shown === stderr ? live : cut(live, stderr.length - shown.length);
   }
-  const whole: Chunk[] = [
-    { stream: "stdout", data: result.output },
-    { stream: "stderr", data: stderr },
+  const both: Chunk[] = [
+    { stream: "stdout", data: stdout },
+    { stream: "stderr", data: shown },
   ];
-  return whole.filter(({ data }) => data !== "");
+  return both.filter(({ data }) => data !== "");
+}
+
+function whole(stream: Stream, kept: string, live: readonly Chunk[], { truncated }: Result): string {
+  const seen = truncated[stream] ? text(live, stream) : "";
+  return seen.length > kept.length ? seen : kept;
 }
 
 function withoutTraceback(stderr: string, error: string | null | undefined): string {
@@ -144,6 +152,6 @@ function cut(chunks: readonly Chunk[], length: number): readonly Chunk[] {
   return rest.filter(({ data }) => data !== "");
 }
 
-function text(chunks: readonly Chunk[], stream: Chunk["stream"]): string {
+function text(chunks: readonly Chunk[], stream: Stream): string {
   return chunks.reduce((all, chunk) => (chunk.stream === stream ? all + chunk.data : all), "");
 }

@@ -53,7 +53,9 @@ export function executionTime(milliseconds: number): string {
 }
 
 /** What was dropped of a result, a sentence each. */
-export function losses({ truncated, outputBytes }: Result): string[] {
+export function losses({ truncated, outputBytes, reason }: Result): string[] {
+  // Of what somebody stopped nobody expects the whole.
+  if (reason === "Cancelled") return [];
   const losses: string[] = [];
   if (truncated.stdout) losses.push(`Output was cut: the program printed ${bytes(outputBytes.stdout)}.`);
   if (truncated.stderr) losses.push(`Error output was cut: the program printed ${bytes(outputBytes.stderr)}.`);
