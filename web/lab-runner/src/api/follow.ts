@@ -48,12 +48,12 @@ async function listen(
     const response = await send(connection, `${path(id)}/events`, { headers, signal });
     if (response.status === 401 || response.status === 403) return await json(response, signal);
     if (response.status === 429 || response.status >= 500) {
-      await response.body?.cancel();
+      discard(response);
       return { type: "lost", retryAfter: retryAfter(response.headers) };
     }
     const type = response.headers.get("content-type") ?? "";
     if (!response.ok || !response.body || !type.toLowerCase().startsWith("text/event-stream")) {
-      await response.body?.cancel();
+      discard(response);
       return { type: "unsupported" };
     }
     for await (const event of readEvents(response.body, heard)) {
@@ -116,10 +116,19 @@ async function poll(connection: Connection, id: string, call: Call): Promise<Res
         continue;
       }
       if (++failures > RETRIES.poll) return await json<Result>(response, call.signal);
+      discard(response);
       await pause(failures, call.signal, pauses, (retryAfter(response.headers) ?? 0) * 1000);
     } catch (error) {
       if (!(error instanceof ApiError) || error.kind !== "unreachable" || ++failures > RETRIES.poll) throw error;
       await pause(failures, call.signal, pauses);
     }
   }
+}
+
+/**
+ * Frees the connection of an answer that is not read. Nobody waits for it: of an answer that a page's own `fetch` has
+ * cloned it never ends.
+ */
+function discard(response: Response): void {
+  response.body?.cancel().catch(() => {});
 }

@@ -58,16 +58,13 @@ export class Line {
   }
 
   /** `ESC [ K`: 0 erases from here to the end, 1 from the beginning to here, 2 all of the line. */
-  erase(parameters: string, blank: Style): void {
+  erase(parameters: string, style: Style): void {
     if (this.length === 0) return;
     const cells = this.#asCells();
-    const mode = parameters === "" ? 0 : Number(parameters);
-    if (mode === 0) cells.length = Math.min(cells.length, this.#column);
-    if (mode === 1 || mode === 2) {
-      const end = mode === 1 ? Math.min(this.#column + 1, cells.length) : cells.length;
-      for (let at = 0; at < end; at++) cells[at] = { character: " ", style: blank };
-    }
-    if (mode === 2) cells.length = Math.min(cells.length, this.#column);
+    const mode = Number(parameters);
+    if (mode === 0 || mode === 2) cells.length = Math.min(cells.length, this.#column);
+    // One cell many times: a program may erase a long line without end.
+    if (mode === 1 || mode === 2) cells.fill({ character: " ", style }, 0, this.#column + 1);
   }
 
   runs(): Run[] {

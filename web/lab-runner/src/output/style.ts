@@ -40,11 +40,27 @@ function keyed(look: Look): Style {
 /** More parameters than this in one sequence are nobody's. */
 const MAX_PARAMETERS = 64;
 
+/** Styles that were made before: a program that colours every character asks for the same few again and again. */
+const known = new Map<string, Style>();
+
+/** Forgotten beyond that many, so that a program that asks for all colours there are takes no memory. */
+const MAX_KNOWN = 1000;
+
 /**
  * The style after an SGR sequence (`ESC [ … m`) with these parameters. What a page should not do, blink or hide text, is
  * left out, as is what is unknown.
  */
 export function sgr(style: Style, parameters: string): Style {
+  const asked = `${style.key};${parameters}`;
+  const before = known.get(asked);
+  if (before) return before;
+  if (known.size >= MAX_KNOWN) known.clear();
+  const after = changed(style, parameters);
+  known.set(asked, after);
+  return after;
+}
+
+function changed(style: Style, parameters: string): Style {
   let look: Look = style;
   const list = parameters.split(";").slice(0, MAX_PARAMETERS);
   for (let at = 0; at < list.length; at++) {
