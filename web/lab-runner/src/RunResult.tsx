@@ -12,8 +12,9 @@ export function RunResult({ state }: { state: RunState }) {
     <div className="lab-runner__result">
       {warnings.length > 0 && (
         <ul className="lab-runner__warnings" aria-label="Warnings">
-          {warnings.map((warning) => (
-            <li key={warning}>{warning}</li>
+          {warnings.map((warning, at) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: the same may be said twice, and the list never changes
+            <li key={at}>{warning}</li>
           ))}
         </ul>
       )}

@@ -1,10 +1,16 @@
 import { cleanup } from "@testing-library/react";
-import { afterEach, vi } from "vitest";
+import { afterEach, beforeEach, expect, vi } from "vitest";
 
-// React waits for `act` only where it is told that somebody calls it.
-Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true });
+// What React complains about, or a promise that nobody awaits, is a defect even where the test's own question is answered.
+let complaints: ReturnType<typeof vi.spyOn>;
+
+beforeEach(() => {
+  complaints = vi.spyOn(console, "error");
+});
 
 afterEach(() => {
   if (typeof document !== "undefined") cleanup();
   vi.useRealTimers();
+  expect(complaints.mock.calls).toEqual([]);
+  complaints.mockRestore();
 });

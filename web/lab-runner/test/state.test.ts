@@ -6,7 +6,7 @@ import { canRun, initial, isBusy, type RunEvent, type RunState, reduce } from ".
 import { failure, losses, shownState, status } from "../src/run/words";
 import { result, TRACEBACK } from "./server";
 
-const after = (...events: RunEvent[]): RunState => events.reduce(reduce, initial);
+const reached = (...events: RunEvent[]): RunState => events.reduce(reduce, initial);
 const printed = (...chunks: Chunk[]): RunEvent => ({ type: "printed", chunks });
 const stdout = (data: string): Chunk => ({ stream: "stdout", data });
 const stderr = (data: string): Chunk => ({ stream: "stderr", data });
@@ -17,29 +17,29 @@ const limited = new ApiError("limited", "Too many.", { status: 429, retryAfter: 
 
 describe("the course of a run", () => {
   it("goes from idle over the queue and running to success", () => {
-    expect(shownState(after().phase)).toBe("idle");
-    expect(status(after(run).phase)).toBe("Running code...");
-    expect(status(after(run, { type: "queued", position: 3 }).phase)).toBe("Waiting in the queue (position 3)...");
-    expect(status(after(run, { type: "queued", position: 3 }, started).phase)).toBe("Running code...");
-    expect(shownState(after(run, { type: "ended", result: result() }).phase)).toBe("success");
+    expect(shownState(reached().phase)).toBe("idle");
+    expect(status(reached(run).phase)).toBe("Running code...");
+    expect(status(reached(run, { type: "queued", position: 3 }).phase)).toBe("Waiting in the queue (position 3)...");
+    expect(status(reached(run, { type: "queued", position: 3 }, started).phase)).toBe("Running code...");
+    expect(shownState(reached(run, { type: "ended", result: result() }).phase)).toBe("success");
   });
 
   it.each(["success", "error", "timeout"] as const)("ends with the result's %s", (name) => {
-    expect(after(run, started, { type: "ended", result: result({ status: name }) }).phase.name).toBe(name);
+    expect(reached(run, started, { type: "ended", result: result({ status: name }) }).phase.name).toBe(name);
   });
 
   it("begins no second run while one is on its way", () => {
-    const state = after(run, printed(stdout("a")));
+    const state = reached(run, printed(stdout("a")));
     expect(reduce(state, run)).toBe(state);
     expect(canRun(state.phase)).toBe(false);
   });
 
   it("forgets the run before", () => {
-    expect(after(run, printed(stdout("a")), { type: "ended", result: result() }, run)).toEqual(after(run));
+    expect(reached(run, printed(stdout("a")), { type: "ended", result: result() }, run)).toEqual(reached(run));
   });
 
   it("changes nothing by what comes after the end", () => {
-    const state = after(run, { type: "ended", result: result({ output: "a" }) });
+    const state = reached(run, { type: "ended", result: result({ output: "a" }) });
     for (const late of [
       started,
       printed(stdout("b")),
@@ -52,22 +52,22 @@ describe("the course of a run", () => {
   });
 
   it("does not go back into the queue when a reconnect says so late", () => {
-    expect(after(run, printed(stdout("a")), { type: "queued", position: 1 }).phase.name).toBe("running");
+    expect(reached(run, printed(stdout("a")), { type: "queued", position: 1 }).phase.name).toBe("running");
   });
 
   it("refuses runs while they are limited, and allows them again", () => {
-    const state = after(run, failed(limited));
+    const state = reached(run, failed(limited));
     expect(state.phase).toMatchObject({ name: "limited", until: 13_000 });
     expect(reduce(state, run)).toBe(state);
     expect(canRun(reduce(state, { type: "allowed" }).phase)).toBe(true);
   });
 
   it("waits ten seconds where a 429 does not say for how long", () => {
-    expect(after(run, failed(new ApiError("limited", "Too many."))).phase).toMatchObject({ until: 11_000 });
+    expect(reached(run, failed(new ApiError("limited", "Too many."))).phase).toMatchObject({ until: 11_000 });
   });
 
   it("keeps the output so far when it fails", () => {
-    const state = after(run, printed(stdout("a")), failed(new ApiError("unreachable", "gone")));
+    const state = reached(run, printed(stdout("a")), failed(new ApiError("unreachable", "gone")));
     expect(state.chunks).toEqual([stdout("a")]);
     expect(state.phase.name).toBe("failed");
   });
@@ -85,7 +85,7 @@ describe("the course of a run", () => {
     for (const first of events)
       for (const second of events)
         for (const third of events) {
-          const state = after(first, second, third);
+          const state = reached(first, second, third);
           expect(isBusy(state.phase) && canRun(state.phase)).toBe(false);
           expect(isBusy(reduce(state, { type: "ended", result: result() }).phase)).toBe(false);
         }
@@ -96,40 +96,45 @@ describe("stopping", () => {
   const cancelled = result({ status: "error", reason: "Cancelled", truncated: { stdout: true, stderr: true } });
 
   it("is said until the end, and is no error", () => {
-    expect(status(after(run, started, { type: "stop" }).phase)).toBe("Stopping...");
-    const state = after(run, started, { type: "stop" }, { type: "ended", result: cancelled });
+    expect(status(reached(run, started, { type: "stop" }).phase)).toBe("Stopping...");
+    const state = reached(run, started, { type: "stop" }, { type: "ended", result: cancelled });
     expect([state.phase.name, shownState(state.phase), status(state.phase)]).toEqual(["stopped", "idle", "Stopped"]);
     expect(losses(cancelled)).toEqual([]);
   });
 
   it("keeps what was printed although the record holds none of it", () => {
-    const state = after(run, printed(stdout("a"), stderr("b")), { type: "stop" }, { type: "ended", result: cancelled });
+    const state = reached(
+      run,
+      printed(stdout("a"), stderr("b")),
+      { type: "stop" },
+      { type: "ended", result: cancelled },
+    );
     expect(state.chunks).toEqual([stdout("a"), stderr("b")]);
   });
 
   it("comes too late for a program that has ended by itself", () => {
-    expect(after(run, { type: "stop" }, { type: "ended", result: result() }).phase.name).toBe("success");
+    expect(reached(run, { type: "stop" }, { type: "ended", result: result() }).phase.name).toBe("success");
   });
 
   it("of what had not begun is no failure", () => {
     const error = new ApiError("refused", "it was cancelled", { reason: "Cancelled" });
-    expect(after(run, { type: "stop" }, failed(error)).phase.name).toBe("stopped");
-    expect(after(run, failed(error)).phase.name).toBe("failed");
+    expect(reached(run, { type: "stop" }, failed(error)).phase.name).toBe("stopped");
+    expect(reached(run, failed(error)).phase.name).toBe("failed");
   });
 
   it("does not hide that the platform failed", () => {
     const error = new ApiError("refused", "the node was lost", { reason: "NodeLost" });
-    expect(after(run, { type: "stop" }, failed(error)).phase.name).toBe("failed");
+    expect(reached(run, { type: "stop" }, failed(error)).phase.name).toBe("failed");
   });
 
   it("is an error when somebody else did it", () => {
-    expect(after(run, { type: "ended", result: cancelled }).phase.name).toBe("error");
+    expect(reached(run, { type: "ended", result: cancelled }).phase.name).toBe("error");
   });
 });
 
 describe("the output of a result", () => {
   const chunks = (live: Chunk[], changes: Parameters<typeof result>[0]) =>
-    after(run, printed(...live), { type: "ended", result: result(changes) }).chunks;
+    reached(run, printed(...live), { type: "ended", result: result(changes) }).chunks;
 
   it("leaves the order in which it came, when it says the same", () => {
     const live = [stdout("a"), stderr("b"), stdout("c")];

@@ -1,14 +1,18 @@
 import type { ResultFile } from "../api/types";
 import { byteLength, downloadName, downloadUrl, pictureUrl, shownName, shownSize } from "./files";
 
-/** What the program left: pictures as pictures, everything to download. */
+/**
+ * What the program left: pictures as pictures, everything to download. The lists never change once they are there, and a
+ * server may name two files the same, so each is known by its place.
+ */
 export function Files({ files }: { files: readonly ResultFile[] }) {
   const pictures = files.filter((file) => pictureUrl(file) !== undefined);
   const others = files.filter((file) => pictureUrl(file) === undefined);
   return (
     <>
       {pictures.map((file, at) => (
-        <figure key={file.path} className="lab-runner__figure">
+        // biome-ignore lint/suspicious/noArrayIndexKey: see above
+        <figure key={at} className="lab-runner__figure">
           <img src={pictureUrl(file)} alt={`Figure ${at + 1}: ${shownName(file.path)}`} />
           <figcaption>
             <Download file={file} />
@@ -17,8 +21,9 @@ export function Files({ files }: { files: readonly ResultFile[] }) {
       ))}
       {others.length > 0 && (
         <ul className="lab-runner__files" aria-label="Files">
-          {others.map((file) => (
-            <li key={file.path}>
+          {others.map((file, at) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: see above
+            <li key={at}>
               <Download file={file} />
             </li>
           ))}
