@@ -32,11 +32,13 @@ const measured = {
   "`lab-runner.css`": read("dist/lab-runner.css"),
 };
 
-const readme = read("README.md").toString();
+const rows = read("README.md")
+  .toString()
+  .split("\n")
+  .map((line) => line.split("|").map((cell) => cell.trim()));
 let failures = 0;
 for (const [name, content] of Object.entries(measured)) {
-  const row = readme.split("\n").find((line) => line.startsWith(`| ${name} |`));
-  const bound = Number(row?.split("|")[2]?.match(/\d+/)?.[0]);
+  const bound = Number.parseInt(rows.find((cells) => cells[1] === name)?.[2] ?? "", 10);
   const size = gzipSync(content, { level: 9 }).length / 1000;
   const fits = size <= bound;
   if (!fits) failures++;

@@ -193,6 +193,18 @@ describe("a lost connection", () => {
     expect(server.count(POST)).toBe(1);
   });
 
+  it("shows nothing twice when a proxy does not pass the last id on", async () => {
+    const again = () => new Events().output("a").output("b").output("c").send("result", result()).end().response;
+    const server = liveServer(new Events()).on(
+      EVENTS,
+      () => new Events().output("a").output("b").end().response,
+      again,
+    );
+    const { end, printed } = call(server);
+    await end;
+    expect(printed()).toEqual(["a", "b", "c"]);
+  });
+
   it.each([
     ["that breaks off", () => brokenOff()],
     ["that is refused for a while", () => refusal(503, "busy", { headers: { "retry-after": "0" } })],

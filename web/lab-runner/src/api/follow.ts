@@ -57,6 +57,8 @@ async function listen(
       return { type: "unsupported" };
     }
     for await (const event of readEvents(response.body, heard)) {
+      // Something in between may not have passed `Last-Event-ID` on: the server then began anew.
+      if (event.type === "output" && Number(event.lastEventId) <= Number(position.lastEventId || -1)) continue;
       const result = take(event, call);
       if (result) return { type: "result", result };
       position.lastEventId = event.lastEventId;

@@ -70,6 +70,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/executions/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow an execution as it goes on
+         * @description Follows an execution to its end. Who leaves cancels nothing.
+         */
+        get: operations["followExecution"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/openapi.json": {
         parameters: {
             query?: never;
@@ -233,6 +253,13 @@ export interface components {
              */
             stdout: number;
         };
+        /** @description Its program printed something. */
+        OutputEvent: {
+            /** @description What it printed, in whole characters. */
+            data: string;
+            /** @description `stdout` or `stderr`. */
+            stream: string;
+        };
         /** @description A program, and what it gets. */
         Program: {
             /** @description Arguments, in `sys.argv[1:]`: at most 64, 32 KiB in all. */
@@ -273,6 +300,16 @@ export interface components {
              */
             timeout?: number | null;
         };
+        /** @description It waits. */
+        QueuedEvent: {
+            /** @description Name of the execution. */
+            id: string;
+            /**
+             * Format: int32
+             * @description How many wait before it, and itself, where that is known.
+             */
+            queuePosition?: number | null;
+        };
         /** @description The true cause of an execution's end. */
         Reason: "Completed" | "NonZeroExit" | "Signaled" | "DeadlineExceeded" | "OutOfMemory" | "Cancelled" | "Rejected" | "ImagePull" | "Unschedulable" | "QuotaExceeded" | "Evicted" | "PodDeleted" | "NodeLost" | "IsolationUnavailable" | "InternalError";
         /** @description A file that the program left as a result. */
@@ -309,6 +346,16 @@ export interface components {
             status: components["schemas"]["Stage"];
             /** @description What the policy would not allow in it; only in the answer to the request that sent it. */
             warnings?: string[];
+        };
+        /** @description Its program runs. */
+        StartedEvent: {
+            /** @description Name of the execution. */
+            id: string;
+            /**
+             * Format: date-time
+             * @description Since when, where that is known.
+             */
+            startedAt?: string | null;
         };
         /** @description Where the time went, each in milliseconds. */
         Timings: {
@@ -1278,6 +1325,116 @@ export interface operations {
                     "application/json": components["schemas"]["Error"] & {
                         /** @enum {unknown} */
                         code?: "auth_unavailable" | "backend_unavailable" | "overloaded";
+                    };
+                };
+            };
+        };
+    };
+    followExecution: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The id of the last event that was seen: output goes on behind it. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /** @description Name of the execution. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events, whose data is JSON. `queued`: It waits; again whenever its place changes. `started`: Its program runs. `output`: What it printed. The event's id is its number, from 0. `result`: What came of it, its whole output included. The last event. `failed`: Nothing can come of it any more. The last event. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description `invalid_request`: the request is wrong; the sentence names the field */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "invalid_request";
+                    };
+                };
+            };
+            /** @description `unauthenticated`: no credential, or one that is not good */
+            401: {
+                headers: {
+                    /** @description What credential is asked for. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "unauthenticated";
+                    };
+                };
+            };
+            /** @description `forbidden`: it is known who asks, and they may not */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "forbidden";
+                    };
+                };
+            };
+            /** @description `not_found`: there is nothing of this name, or it is another user's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "not_found";
+                    };
+                };
+            };
+            /** @description `internal`: a defect of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "internal";
+                    };
+                };
+            };
+            /**
+             * @description `auth_unavailable`: who asks can't be verified at the moment
+             *
+             *     `backend_unavailable`: what runs the programs can't be reached, or can't count
+             *
+             *     `overloaded`: the server has too many connections or bodies to deal with; ask again
+             *
+             *     `too_many_streams`: too many executions are being followed
+             */
+            503: {
+                headers: {
+                    /** @description In how many seconds the same request may do better. Absent where asking again may run the program again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"] & {
+                        /** @enum {unknown} */
+                        code?: "auth_unavailable" | "backend_unavailable" | "overloaded" | "too_many_streams";
                     };
                 };
             };
