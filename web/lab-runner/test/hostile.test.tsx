@@ -124,8 +124,9 @@ describe("hostile output", () => {
     expect(page.output.textContent?.length).toBeLessThan(70_000);
   });
 
-  it("of many colours makes few elements", async () => {
-    const page = await ranTo({ output: "\x1b[31ma\x1b[32mb".repeat(85_000) });
+  it("of many colours makes few elements, and shows more than its last characters", async () => {
+    const page = await ranTo({ output: "\x1b[31ma\x1b[32mb".repeat(85_000).concat("\nend") });
+    expect(page.output.textContent?.length).toBeGreaterThan(1000);
     expect(page.output.querySelectorAll("*").length).toBeLessThan(4000);
   });
 });

@@ -116,6 +116,11 @@ describe("the transcript", () => {
     expect(screen(line)).toBe(line);
   });
 
+  it("breaks a line of endless changes of colour into rows too, so that no block is too dear to show", () => {
+    const blocks = Transcript.of([stdout("\x1b[31ma\x1b[32mb".repeat(10_000))]).blocks();
+    for (const { cost } of blocks) expect(cost).toBeLessThan(50_000);
+  });
+
   it.each([
     ["10,000 lines", "0123456789".repeat(10).concat("\n").repeat(10_000)],
     ["one line", "x".repeat(1_000_000)],

@@ -72,13 +72,10 @@ export function Output({ transcript, live, empty }: OutputProps) {
   );
 }
 
-/** The last blocks that cost no more than the budget, at least one, and how many characters stand before them. */
+/** The last blocks, until they cost as much as the budget, and how many characters stand before them. */
 function lastBlocks(blocks: readonly Block[], budget: number): { shown: readonly Block[]; hidden: number } {
   let first = blocks.length;
-  for (let cost = 0; first > 0; first--) {
-    cost += blocks[first - 1]?.cost ?? 0;
-    if (cost > budget && first < blocks.length) break;
-  }
+  for (let cost = 0; first > 0 && cost < budget; first--) cost += blocks[first - 1]?.cost ?? 0;
   const hidden = blocks
     .slice(0, first)
     .reduce((sum, { runs }) => runs.reduce((all, run) => all + run.text.length, sum), 0);

@@ -11,9 +11,15 @@ interface Cell {
   style: Style;
 }
 
+/** A line of more characters goes on in the next row, as in a terminal. */
+const MAX_CHARACTERS = 4096;
+
+/** So does one of more changes of style: each becomes an element of the page. */
+const MAX_RUNS = 1024;
+
 /**
  * The line that is being written. Most lines are only ever appended to; one that a carriage return goes back in is taken
- * apart into cells, one a character, and overwritten there. Like a terminal's row it has a greatest length.
+ * apart into cells, one a character, and overwritten there.
  */
 export class Line {
   #runs: Run[] = [];
@@ -22,9 +28,9 @@ export class Line {
   #column = 0;
   #length = 0;
 
-  /** In UTF-16 units while it is only appended to, in characters from then on: enough for a bound. */
-  get length(): number {
-    return this.#cells?.length ?? this.#length;
+  /** How many characters fit in. Those of an untouched line are counted in UTF-16 units, which is enough for a bound. */
+  get room(): number {
+    return this.#runs.length > MAX_RUNS ? 0 : Math.max(0, MAX_CHARACTERS - (this.#cells?.length ?? this.#length));
   }
 
   clone(): Line {
@@ -59,7 +65,6 @@ export class Line {
 
   /** `ESC [ K`: 0 erases from here to the end, 1 from the beginning to here, 2 all of the line. */
   erase(parameters: string, style: Style): void {
-    if (this.length === 0) return;
     const cells = this.#asCells();
     const mode = Number(parameters);
     if (mode === 0 || mode === 2) cells.length = Math.min(cells.length, this.#column);

@@ -17,9 +17,6 @@ const BLOCK_COST = 8192;
 /** What an element costs, in characters. */
 const RUN_COST = 32;
 
-/** A line that is longer goes on in the next row, as in a terminal, and a carriage return goes back to that row's start. */
-const MAX_LINE = 4096;
-
 interface Reader {
   tokenizer: Tokenizer;
   style: Style;
@@ -76,11 +73,11 @@ export class Transcript {
     const text = (text: string, style: Style) => {
       for (let rest = text; rest !== ""; ) {
         // A cut between two halves of a character would show two broken ones.
-        let room = Math.max(1, MAX_LINE - line.length);
+        let room = Math.max(1, line.room);
         if (room < rest.length && isHighSurrogate(rest, room - 1)) room++;
         line.write(rest.slice(0, room), style);
         rest = rest.slice(room);
-        if (line.length >= MAX_LINE) endLine(undefined);
+        if (line.room === 0) endLine(undefined);
       }
     };
     for (const { stream, data } of chunks) {
