@@ -1,11 +1,11 @@
 import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
-import type { ApiError } from "./api/errors";
-import type { InputFile, Program, Result } from "./api/types";
-import { Editor } from "./editor/Editor";
-import { RunResult } from "./RunResult";
-import { canRun, isBusy } from "./run/state";
-import { useRun } from "./run/useRun";
-import { executionTime, shownState, status } from "./run/words";
+import type { ApiError } from "./api/errors.js";
+import type { InputFile, Program, Result } from "./api/types.js";
+import { Editor } from "./editor/Editor.js";
+import { RunResult } from "./RunResult.js";
+import { canRun, isBusy } from "./run/state.js";
+import { useRun } from "./run/useRun.js";
+import { executionTime, shownState, status } from "./run/words.js";
 
 export interface LabRunnerProps {
   /** Where the API is: `/api/execute` and the others are appended. Empty, which is the default: where the page is from. */

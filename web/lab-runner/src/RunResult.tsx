@@ -1,8 +1,8 @@
-import { Files } from "./output/Files";
-import { Output } from "./output/Output";
-import { isBusy, type Phase, type RunState } from "./run/state";
-import { useCountdown } from "./run/useCountdown";
-import { emptyOutput, failure, losses } from "./run/words";
+import { Files } from "./output/Files.js";
+import { Output } from "./output/Output.js";
+import { isBusy, type Phase, type RunState } from "./run/state.js";
+import { useCountdown } from "./run/useCountdown.js";
+import { emptyOutput, failure, losses } from "./run/words.js";
 
 /** Everything below the buttons: warnings, output, errors, pictures and files. */
 export function RunResult({ state }: { state: RunState }) {

@@ -1,9 +1,9 @@
 import { createRoot } from "react-dom/client";
-import { LabRunner, type LabRunnerProps } from "./LabRunner";
+import { LabRunner, type LabRunnerProps } from "./LabRunner.js";
 
-export { ApiError, type ApiErrorKind } from "./api/errors";
-export type { InputFile, Program, Reason, Result, ResultFile } from "./api/types";
-export type { LabRunnerProps } from "./LabRunner";
+export { ApiError, type ApiErrorKind } from "./api/errors.js";
+export type { InputFile, Program, Reason, Result, ResultFile } from "./api/types.js";
+export type { LabRunnerProps } from "./LabRunner.js";
 
 export interface Mounted {
   /** Changes these properties and leaves the others as they are; `undefined` takes one back. */

@@ -207,7 +207,7 @@ describe("a lost connection", () => {
 
   it.each([
     ["that breaks off", () => brokenOff()],
-    ["that is refused for a while", () => refusal(503, "busy", { headers: { "retry-after": "0" } })],
+    ["that is refused for a while", () => refusal(503, "busy")],
     ["that can't be opened", unreachable()],
   ])("%s is opened again", async (_, lost) => {
     const server = liveServer(new Events()).on(EVENTS, lost, () => finished("x").response);
@@ -267,6 +267,15 @@ describe("a lost connection", () => {
   ])("where the stream is not passed on (%s) is no try worth repeating", async (_, events) => {
     const server = liveServer(new Events())
       .on(EVENTS, events)
+      .on(GET, answer(result({ output: "x" })));
+    expect((await call(server).end).output).toBe("x");
+    expect(server.count(EVENTS)).toBe(1);
+  });
+
+  it("is not waited for where the server can't bear more streams: its result is asked for", async () => {
+    const full = refusal(503, "too many executions are being followed", { headers: { "retry-after": "60" } });
+    const server = liveServer(new Events())
+      .on(EVENTS, full)
       .on(GET, answer(result({ output: "x" })));
     expect((await call(server).end).output).toBe("x");
     expect(server.count(EVENTS)).toBe(1);

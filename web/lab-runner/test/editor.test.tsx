@@ -75,6 +75,24 @@ describe("the editor", () => {
       expect(page.root.querySelector(`.${name}`)).not.toBeNull();
   });
 
+  it("takes what is typed over a selection itself, so that the browser leaves no style behind", () => {
+    const page = new Page(server(), { defaultCode: "abc" });
+    const { editor } = page;
+    const type = (data: string, changes: InputEventInit = {}) =>
+      fireEvent(
+        editor.contentDOM,
+        new InputEvent("beforeinput", { bubbles: true, cancelable: true, inputType: "insertText", data, ...changes }),
+      );
+    act(() => editor.dispatch({ selection: { anchor: 1, head: 2 } }));
+    expect(type("X")).toBe(false);
+    expect(page.code).toBe("aXc");
+    expect(type("Y")).toBe(true);
+    page.change({ readOnly: true });
+    act(() => editor.dispatch({ selection: { anchor: 0, head: 3 } }));
+    type("Z");
+    expect(page.code).toBe("aXc");
+  });
+
   it("gives its stylesheet the page's nonce", () => {
     new Page(server(), { cspNonce: "n0nce" });
     const nonces = Array.from(document.querySelectorAll("style"), (style) => style.getAttribute("nonce"));

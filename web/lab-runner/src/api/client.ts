@@ -1,8 +1,8 @@
-import { ApiError } from "./errors";
-import { follow } from "./follow";
-import { type Connection, json, send } from "./http";
-import { type Pauses, pause, RETRIES } from "./retry";
-import type { Chunk, Program, Result, Standing } from "./types";
+import { ApiError } from "./errors.js";
+import { follow } from "./follow.js";
+import { type Connection, json, send } from "./http.js";
+import { type Pauses, pause, RETRIES } from "./retry.js";
+import type { Chunk, Program, Result, Standing } from "./types.js";
 
 /** What is told of an execution on its way. Its end is what `execute` returns or throws. */
 export type Progress =

@@ -1,4 +1,4 @@
-import type { ErrorBody, Reason } from "./types";
+import type { ErrorBody, Reason } from "./types.js";
 
 /**
  * What kind of failure it was:

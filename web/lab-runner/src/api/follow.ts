@@ -1,12 +1,12 @@
-import { type Call, path, tellStanding } from "./client";
-import { ApiError, isErrorBody, retryAfter } from "./errors";
-import { type Connection, json, send } from "./http";
-import { PAUSES, pause, RETRIES, wait } from "./retry";
-import { readEvents, type ServerEvent } from "./sse";
-import { type Chunk, isResult, type Result, type Standing } from "./types";
+import { type Call, path, tellStanding } from "./client.js";
+import { ApiError, isErrorBody, retryAfter } from "./errors.js";
+import { type Connection, json, send } from "./http.js";
+import { PAUSES, pause, RETRIES, wait } from "./retry.js";
+import { readEvents, type ServerEvent } from "./sse.js";
+import { type Chunk, isResult, type Result, type Standing } from "./types.js";
 
 /** How one connection to the stream of events ended, other than with the execution's end. */
-type Lost = { type: "lost"; retryAfter?: number | undefined } | { type: "unsupported" };
+type Lost = { type: "lost" } | { type: "unsupported" };
 
 /**
  * Follows an execution to its end: by its stream of events, with reconnects that go on after the last output seen, and
@@ -21,7 +21,7 @@ export async function follow(connection: Connection, id: string, call: Call): Pr
     if (end.type === "unsupported") break;
     // Only output counts as news: where an execution stands is said again on each connection.
     if (position.lastEventId !== before) tries = 1;
-    await pause(tries, call.signal, call.pauses, (end.retryAfter ?? 0) * 1000);
+    await pause(tries, call.signal, call.pauses);
   }
   return poll(connection, id, call);
 }
@@ -49,7 +49,8 @@ async function listen(
     if (response.status === 401 || response.status === 403) return await json(response, signal);
     if (response.status === 429 || response.status >= 500) {
       discard(response);
-      return { type: "lost", retryAfter: retryAfter(response.headers) };
+      // A server that is full says when to come back. The result may be there much earlier, and costs it little.
+      return { type: retryAfter(response.headers) === undefined ? "lost" : "unsupported" };
     }
     const type = response.headers.get("content-type") ?? "";
     if (!response.ok || !response.body || !type.toLowerCase().startsWith("text/event-stream")) {

@@ -1,4 +1,4 @@
-import { ApiError, isErrorBody, retryAfter } from "./errors";
+import { ApiError, isErrorBody, retryAfter } from "./errors.js";
 
 /** How to reach the API. */
 export interface Connection {

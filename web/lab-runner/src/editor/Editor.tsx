@@ -1,7 +1,7 @@
 import { Annotation, Compartment, EditorState, type Extension } from "@codemirror/state";
 import { EditorView } from "@codemirror/view";
 import { useEffect, useInsertionEffect, useRef } from "react";
-import { python } from "./extensions";
+import { python } from "./extensions.js";
 
 export interface EditorProps {
   value: string;

@@ -12,6 +12,7 @@ import {
   lineNumbers,
 } from "@codemirror/view";
 import { classHighlighter } from "@lezer/highlight";
+import { typeOverSelection } from "./typing.js";
 
 /**
  * What makes it an editor for Python. Tab indents, as Python needs it; Escape and then Tab leaves, which is CodeMirror's
@@ -32,6 +33,7 @@ export function python(): Extension {
     drawSelection(),
     history(),
     EditorView.lineWrapping,
+    typeOverSelection,
     keymap.of([...defaultKeymap, ...historyKeymap, indentWithTab]),
   ];
 }

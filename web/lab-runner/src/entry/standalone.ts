@@ -1,3 +1,3 @@
 import "../lab-runner.css";
 
-export * from "../standalone";
+export * from "../standalone.js";

@@ -1,7 +1,7 @@
 import { type CSSProperties, memo, type ReactNode } from "react";
-import type { Run } from "./line";
-import type { Color, Style } from "./style";
-import type { Block } from "./transcript";
+import type { Run } from "./line.js";
+import type { Color, Style } from "./style.js";
+import type { Block } from "./transcript.js";
 
 /** A block of output. Everything in it becomes a text node, whatever it says. */
 export const BlockView = memo(

@@ -1,5 +1,5 @@
-import type { ResultFile } from "../api/types";
-import { byteLength, downloadName, downloadUrl, pictureUrl, shownName, shownSize } from "./files";
+import type { ResultFile } from "../api/types.js";
+import { byteLength, downloadName, downloadUrl, pictureUrl, shownName, shownSize } from "./files.js";
 
 /**
  * What the program left: pictures as pictures, everything to download. The lists never change once they are there, and a

@@ -1,6 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
-import { BlockView } from "./Blocks";
-import type { Block, Transcript } from "./transcript";
+import { BlockView } from "./Blocks.js";
+import type { Block, Transcript } from "./transcript.js";
 
 /** How much is shown at first, in characters and changes of style, and so how much a browser must lay out at once. */
 const FIRST_COST = 64 * 1024;

@@ -1,4 +1,4 @@
-import type { ResultFile } from "../api/types";
+import type { ResultFile } from "../api/types.js";
 
 /** What is shown as a picture. An SVG in an `<img>` runs no scripts and loads nothing. */
 const PICTURES = new Set(["image/png", "image/svg+xml", "image/jpeg", "image/gif", "image/webp"]);

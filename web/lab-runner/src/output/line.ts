@@ -1,4 +1,4 @@
-import type { Style } from "./style";
+import type { Style } from "./style.js";
 
 /** Text that looks the same from its beginning to its end. */
 export interface Run {

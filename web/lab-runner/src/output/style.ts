@@ -1,4 +1,4 @@
-import type { Stream } from "../api/types";
+import type { Stream } from "../api/types.js";
 
 /** A colour: one of the terminal's 16, which the theme defines, or any other as CSS. */
 export type Color = number | string;

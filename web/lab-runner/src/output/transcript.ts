@@ -1,7 +1,7 @@
-import type { Chunk, Stream } from "../api/types";
-import { type Token, Tokenizer } from "./escapes";
-import { append, Line, type Run } from "./line";
-import { plain, type Style, sgr } from "./style";
+import type { Chunk, Stream } from "../api/types.js";
+import { type Token, Tokenizer } from "./escapes.js";
+import { append, Line, type Run } from "./line.js";
+import { plain, type Style, sgr } from "./style.js";
 
 /** A part of the output that no longer changes; what is drawn of it needs to be drawn only once. */
 export interface Block {

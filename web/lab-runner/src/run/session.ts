@@ -1,10 +1,10 @@
-import { cancel, execute, type Progress } from "../api/client";
-import { ApiError } from "../api/errors";
-import type { Connection } from "../api/http";
-import type { Pauses } from "../api/retry";
-import type { Chunk, Program, Result } from "../api/types";
-import { FrameBatch } from "./batch";
-import type { RunEvent } from "./state";
+import { cancel, execute, type Progress } from "../api/client.js";
+import { ApiError } from "../api/errors.js";
+import type { Connection } from "../api/http.js";
+import type { Pauses } from "../api/retry.js";
+import type { Chunk, Program, Result } from "../api/types.js";
+import { FrameBatch } from "./batch.js";
+import type { RunEvent } from "./state.js";
 
 /** How long a stopped run is waited for, so that its last output is still shown. */
 const STOP_PATIENCE_MS = 5000;

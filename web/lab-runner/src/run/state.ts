@@ -1,6 +1,6 @@
-import type { ApiError } from "../api/errors";
-import type { Chunk, Result, Stream } from "../api/types";
-import { Transcript } from "../output/transcript";
+import type { ApiError } from "../api/errors.js";
+import type { Chunk, Result, Stream } from "../api/types.js";
+import { Transcript } from "../output/transcript.js";
 
 /** What a run's end depends on; everything else of it is the same in each phase. */
 export type Phase =

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useInsertionEffect, useReducer, useRef } from "react";
-import { Session, type SessionOptions } from "./session";
-import { canRun, initial, type RunState, reduce } from "./state";
+import { Session, type SessionOptions } from "./session.js";
+import { canRun, initial, type RunState, reduce } from "./state.js";
 
 export type RunOptions = Omit<SessionOptions, "onEvent" | "program"> & {
   program: Omit<SessionOptions["program"], "code">;

@@ -1,6 +1,6 @@
-import type { ApiError } from "../api/errors";
-import type { Result } from "../api/types";
-import { isBusy, type Phase } from "./state";
+import type { ApiError } from "../api/errors.js";
+import type { Result } from "../api/types.js";
+import { isBusy, type Phase } from "./state.js";
 
 /** What `data-state` of the root says. */
 export type ShownState = "idle" | "running" | "success" | "error" | "timeout" | "failed" | "limited";
