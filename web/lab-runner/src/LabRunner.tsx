@@ -1,4 +1,4 @@
-import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
+import { type KeyboardEvent, useId, useLayoutEffect, useRef, useState } from "react";
 import type { ApiError } from "./api/errors.js";
 import type { InputFile, Program, Result } from "./api/types.js";
 import { Editor } from "./editor/Editor.js";
@@ -63,6 +63,8 @@ export function LabRunner(props: LabRunnerProps) {
   const { run, halt } = useFocusOnButtons(busy);
 
   const onKeyDown = (event: KeyboardEvent) => {
+    // Held down on Run, it would press Stop as soon as the focus is there.
+    if (event.repeat && event.target instanceof HTMLButtonElement) event.preventDefault();
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.nativeEvent.isComposing) return;
     // Before the editor sees it, for which it is a new line.
     event.preventDefault();
@@ -103,7 +105,14 @@ export function LabRunner(props: LabRunnerProps) {
         >
           Run
         </button>
-        <button ref={halt} type="button" className="lab-runner__stop" disabled={!busy || phase.stopping} onClick={stop}>
+        <button
+          ref={halt}
+          type="button"
+          className="lab-runner__stop"
+          disabled={!busy}
+          aria-disabled={busy && phase.stopping}
+          onClick={stop}
+        >
           Stop
         </button>
         <p className="lab-runner__status" role="status">
@@ -133,22 +142,22 @@ function runOptions(props: LabRunnerProps) {
   return { connection: { endpoint, headers, fetch: send }, program, live, onStart, onResult, onError };
 }
 
-/** A button that is disabled loses the focus: it goes to the other one, so that keys still do something. */
+/**
+ * A button that is disabled loses the focus: it goes to the other one, or to the output where that is disabled too, so that
+ * keys still do something.
+ */
 function useFocusOnButtons(busy: boolean) {
   const run = useRef<HTMLButtonElement>(null);
   const halt = useRef<HTMLButtonElement>(null);
   const was = useRef(busy);
-  const focused = activeElement();
-  useEffect(() => {
+  // Before the browser draws, which is when the focus is lost.
+  useLayoutEffect(() => {
     if (was.current === busy) return;
     was.current = busy;
-    const [left, next] = busy ? [run, halt] : [halt, run];
-    if (focused === left.current) next.current?.focus();
-  });
+    const [left, next] = busy ? [run.current, halt.current] : [halt.current, run.current];
+    if (!left || !next || document.activeElement !== left) return;
+    const output = left.closest(".lab-runner")?.querySelector<HTMLElement>("[role=log]");
+    (next.disabled ? output : next)?.focus();
+  }, [busy]);
   return { run, halt };
-}
-
-/** Where the focus is while it is rendered; on a server nowhere. */
-function activeElement(): Element | null {
-  return typeof document === "undefined" ? null : document.activeElement;
 }

@@ -8,7 +8,9 @@ const EDGE = 3;
 
 type Rgb = [number, number, number];
 
-const css = readFileSync(new URL("../src/lab-runner.css", import.meta.url), "utf8");
+const css = ["lab-runner.css", "editor/editor.css", "output/output.css", "output/terminal.css"]
+  .map((file) => readFileSync(new URL(`../src/${file}`, import.meta.url), "utf8"))
+  .join("\n");
 
 /** The defaults of the variables `--lab-runner-…`, light and dark. */
 const colors = new Map(

@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from "vitest";
 import { LabRunner } from "../src";
 import { mount } from "../src/standalone";
 import { Page } from "./page";
-import { answer, FakeServer, never, result } from "./server";
+import { answer, FakeServer, never, refusal, result } from "./server";
 
 const PLAIN = "POST /api/execute";
 const server = () => new FakeServer().on(PLAIN, () => answer(result()));
@@ -137,6 +137,12 @@ describe("the keyboard", () => {
     expect(api.asked).toHaveLength(0);
   });
 
+  it("presses no button by a key that is held down, which would stop what it has just begun", () => {
+    const page = new Page(server());
+    expect(page.press({ key: "Enter", repeat: true }, page.stop)).toBe(false);
+    expect(page.press({ key: "Enter" }, page.run)).toBe(true);
+  });
+
   it("indents by Tab, and leaves by Tab after Escape", () => {
     const page = new Page(server(), { defaultCode: "x" });
     const tab = { key: "Tab", keyCode: 9 };
@@ -161,6 +167,15 @@ describe("the keyboard", () => {
     fireEvent.click(page.stop);
     await waitFor(() => expect(page.status).toBe("Stopped"));
     await waitFor(() => expect(document.activeElement).toBe(page.run));
+  });
+
+  it("goes to the output when neither button does anything", async () => {
+    const refused = refusal(429, "Too many.", { headers: { "retry-after": "9" } });
+    const page = new Page(new FakeServer().on(PLAIN, refused), { live: false });
+    page.run.focus();
+    fireEvent.click(page.run);
+    await waitFor(() => expect(page.state).toBe("limited"));
+    expect(document.activeElement).toBe(page.output);
   });
 
   it("stays in the editor when the program was run from there", async () => {
