@@ -32,6 +32,8 @@ mod common;
 
 #[path = "local/audit.rs"]
 mod audit;
+#[path = "local/events.rs"]
+mod events;
 #[path = "local/executions.rs"]
 mod executions;
 

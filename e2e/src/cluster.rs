@@ -241,6 +241,21 @@ impl Cluster {
         self.post(&program.body()).await?.ok()
     }
 
+    /// Begins a program without waiting for it; the name of its execution.
+    ///
+    /// # Errors
+    /// When the answer is not what it should be.
+    pub async fn begin(&self, program: &Program) -> Result<String> {
+        let answer = self
+            .send(Method::POST, "/api/executions", &[], Some(&program.body()))
+            .await?;
+        ensure!(answer.status == 202, "HTTP {}: {}", answer.status, answer.body);
+        let id = record_of(&answer.body)?.to_owned();
+        let location = answer.headers.get("location").context("no Location")?;
+        ensure!(*location == format!("/api/executions/{id}"), "{location:?}");
+        Ok(id)
+    }
+
     /// Gets a path of the project's API.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
@@ -27,16 +27,20 @@ const FRESH: Duration = Duration::from_secs(4);
 /// # Errors
 /// When nobody leads.
 pub async fn leader(cluster: &Cluster) -> Result<String> {
-    let leases: Api<Lease> = cluster.beside_executions();
-    let lease = leases.get(LEASE).await?;
-    let holder = lease
-        .spec
-        .and_then(|spec| spec.holder_identity)
-        .unwrap_or_default();
+    let holder = lease(cluster).await?.holder_identity.unwrap_or_default();
     if holder.is_empty() {
         bail!("nobody holds the Lease {LEASE}");
     }
     Ok(holder)
+}
+
+/// What the Lease says.
+///
+/// # Errors
+/// When there is none, or the Kubernetes API does not answer.
+pub async fn lease(cluster: &Cluster) -> Result<LeaseSpec> {
+    let leases: Api<Lease> = cluster.beside_executions();
+    Ok(leases.get(LEASE).await?.spec.unwrap_or_default())
 }
 
 /// Waits until another process leads than the one with this identity.
@@ -171,9 +175,8 @@ pub fn signal(pid: i32, signal: Signal) -> Result<()> {
 /// # Errors
 /// When none does within this time.
 pub async fn leads_again(cluster: &Cluster, within: Duration) -> Result<()> {
-    let leases: Api<Lease> = cluster.beside_executions();
     wait_until("an operator renews the Lease", within, async || {
-        let spec = leases.get(LEASE).await?.spec.unwrap_or_default();
+        let spec = lease(cluster).await?;
         let held = spec.holder_identity.is_some_and(|holder| !holder.is_empty());
         let renewed = spec.renew_time.map(|time| time.0);
         let fresh = renewed.is_some_and(|at| {

@@ -5,10 +5,9 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
-use crate::operator::{LEASE, environment_of, pods, process_in};
+use crate::operator::{environment_of, lease, pods, process_in};
 use crate::tools::run;
 use crate::{Cluster, wait_until};
 
@@ -50,17 +49,12 @@ impl Outage {
     /// # Errors
     /// When somebody renews it.
     pub async fn lasts(&self, cluster: &Cluster, long: Duration) -> Result<()> {
-        let leases: Api<Lease> = cluster.beside_executions();
-        let renewed = async || -> Result<_> {
-            let spec = leases.get(LEASE).await?.spec.context("a Lease without a spec")?;
-            Ok(spec.renew_time.context("a Lease that nobody ever renewed")?.0)
-        };
-        let last = renewed().await?;
         let what = format!("nobody has renewed the Lease for {} s", long.as_secs());
         wait_until(&what, long * 2, async || {
-            let now = jiff::Timestamp::now();
-            // One renewal may have been under way.
-            let since = now.duration_since(renewed().await?.max(last));
+            let renewed = lease(cluster).await?.renew_time;
+            let renewed = renewed.context("a Lease that nobody ever renewed")?.0;
+            // One renewal may have been under way when the outage began.
+            let since = jiff::Timestamp::now().duration_since(renewed);
             Ok((since.unsigned_abs() >= long).then_some(()))
         })
         .await

@@ -2,18 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use codeexec_crds::{ReusePolicy, ReuseSpec};
-use codeexec_e2e::cluster::record_of;
 use codeexec_e2e::{Cluster, Event, Events, PoolOf, Program, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn begin(cluster: &Cluster, program: &Program) -> Result<String> {
-    let begun = cluster
-        .send(Method::POST, "/api/executions", &[], Some(&program.body()))
-        .await?;
-    ensure!(begun.status == 202, "HTTP {}: {}", begun.status, begun.body);
-    Ok(record_of(&begun.body)?.to_owned())
-}
 
 async fn stands(cluster: &Cluster, id: &str) -> Result<Value> {
     cluster.get(&format!("/api/executions/{id}")).await?.ok()
@@ -28,7 +19,7 @@ fn printed(events: &[Event]) -> String {
 async fn output_is_seen_while_its_program_runs_and_the_result_comes_last() -> Result<()> {
     let cluster = Cluster::connect().await?;
     let first = unique("first");
-    let id = begin(&cluster, &Program::that_takes(3.0, &first)).await?;
+    let id = cluster.begin(&Program::that_takes(3.0, &first)).await?;
     let mut events = Events::of(&cluster, "", &id, None).await?;
     let (output, before) = events.until("output").await?;
     assert_eq!(
@@ -54,7 +45,7 @@ async fn output_is_seen_while_its_program_runs_and_the_result_comes_last() -> Re
 async fn whoever_comes_late_or_back_gets_what_is_missing() -> Result<()> {
     let cluster = Cluster::connect().await?;
     let code = "import sys, time\nprint('a')\ntime.sleep(0.3)\nprint('b', file=sys.stderr)\ntime.sleep(3)\n";
-    let id = begin(&cluster, &Program::new(code)).await?;
+    let id = cluster.begin(&Program::new(code)).await?;
     let mut events = Events::of(&cluster, "", &id, None).await?;
     let (_, _) = events.until("output").await?;
     let (second, _) = events.until("output").await?;
@@ -83,7 +74,7 @@ async fn a_pod_that_has_served_before_shows_nothing_of_that() -> Result<()> {
     pool.run_full(&cluster, async |pool| {
         for number in 0..3 {
             let code = format!("import time\nprint({number})\ntime.sleep(1)\nprint('end')");
-            let id = begin(&cluster, &pool.program(code)).await?;
+            let id = cluster.begin(&pool.program(code)).await?;
             let (result, before) = Events::of(&cluster, "", &id, None).await?.until("result").await?;
             let output = result.data["output"].as_str().context("no output")?;
             assert_eq!(output, format!("{number}\nend\n"));
@@ -101,7 +92,7 @@ async fn a_pod_that_has_served_before_shows_nothing_of_that() -> Result<()> {
 #[tokio::test]
 async fn a_cancelled_execution_ends_its_stream() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    let id = begin(&cluster, &Program::that_takes(25.0, "runs")).await?;
+    let id = cluster.begin(&Program::that_takes(25.0, "runs")).await?;
     let mut events = Events::of(&cluster, "", &id, None).await?;
     events.until("output").await?;
     cluster

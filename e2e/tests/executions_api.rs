@@ -10,17 +10,6 @@ use kube::ResourceExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn begin(cluster: &Cluster, program: &Program) -> Result<String> {
-    let answer = cluster
-        .send(Method::POST, "/api/executions", &[], Some(&program.body()))
-        .await?;
-    ensure!(answer.status == 202, "HTTP {}: {}", answer.status, answer.body);
-    let id = record_of(&answer.body)?.to_owned();
-    let location = answer.headers.get("location").context("no Location")?.to_str()?;
-    assert_eq!(location, format!("/api/executions/{id}"));
-    Ok(id)
-}
-
 async fn cancel(cluster: &Cluster, id: &str) -> Result<Answer> {
     let path = format!("/api/executions/{id}");
     cluster.send(Method::DELETE, &path, &[], None).await
@@ -44,7 +33,7 @@ async fn an_execution_is_looked_at_while_it_runs_and_has_the_same_result_as_a_re
 -> Result<()> {
     let cluster = Cluster::connect().await?;
     let first = unique("first");
-    let id = begin(&cluster, &Program::that_takes(2.0, &first)).await?;
+    let id = cluster.begin(&Program::that_takes(2.0, &first)).await?;
     let running = once(&cluster, &id, |body| body["status"] == "running").await?;
     ensure!(running["createdAt"].is_string(), "{running}");
     let done = once(&cluster, &id, has_ended).await?;
@@ -72,7 +61,7 @@ async fn an_execution_is_looked_at_while_it_runs_and_has_the_same_result_as_a_re
 #[tokio::test]
 async fn cancelling_ends_the_program_and_leaves_the_record() -> Result<()> {
     let cluster = Cluster::connect().await?;
-    let id = begin(&cluster, &Program::that_takes(25.0, "begun")).await?;
+    let id = cluster.begin(&Program::that_takes(25.0, "begun")).await?;
     once(&cluster, &id, |body| body["status"] == "running").await?;
     assert_eq!(cancel(&cluster, &id).await?.status, 202);
     let status = cluster.end_of(&id, Duration::from_secs(20)).await?;

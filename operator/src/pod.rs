@@ -21,7 +21,7 @@ use crate::settings::{Settings, parse_quantity};
 pub const REPORT_SECONDS: i64 = 5;
 
 /// Seconds between SIGTERM and SIGKILL: the runner answers SIGTERM with the result so far.
-pub const GRACE_SECONDS: i64 = 2;
+pub const GRACE_SECONDS: u32 = 2;
 
 /// How long the runner stays after its result, in milliseconds: about twice what the operator takes to write it
 /// down. While the node took the container down beside it, that write took 13 ms on two cores instead of 6.
@@ -240,7 +240,7 @@ fn spec(settings: &Settings, pool: &ExecutorPoolSpec, deadline: i64) -> PodSpec 
             .or_else(|| settings.runtime_class.clone()),
         security_context: Some(pod_security(settings)),
         service_account_name: Some(settings.executor_service_account.clone()),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(GRACE_SECONDS.into()),
         tolerations: pool.tolerations.clone(),
         volumes: settings
             .scratch_size

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A request to local mode, and what came of it.
-async fn send(
+pub async fn send(
     router: &Router,
     method: &str,
     path: &str,
@@ -34,7 +34,7 @@ async fn send(
     )
 }
 
-async fn get(router: &Router, path: &str) -> (u16, Value) {
+pub async fn get(router: &Router, path: &str) -> (u16, Value) {
     let (status, body, _) = send(router, "GET", path, None, Value::Null).await;
     (status, body)
 }

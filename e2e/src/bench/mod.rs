@@ -14,6 +14,7 @@
 //!   warm            POST /api/execute on a pool whose Pods are all ready; it must get one of them
 //!   warm_refilling  the same while the pool makes a Pod in place of one that was used
 //!   warm_pandas     a program that prints a data frame, on a pool with the default modules imported
+//!   live            a program begun and followed on such a pool: to the first byte of its output
 //!   floor.warm      floor.attached, in turn with these
 //!   burst8          8 requests at once on a full pool of 8: to the last answer; burst16 twice as many
 //!

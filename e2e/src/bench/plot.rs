@@ -8,10 +8,11 @@ use std::fmt::Write;
 use super::{Rate, Report, Summary};
 
 /// Kinds in the order of the picture, each beside its floor. Others come behind them.
-const TIMES: [&str; 19] = [
+const TIMES: [&str; 20] = [
     "warm",
     "warm_refilling",
     "warm_pandas",
+    "live",
     "floor.warm",
     "burst8",
     "burst16",

@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::{Cluster, Program, wait_until};
+use crate::{Cluster, Event, Events, Program, wait_until};
 
 /// Longest that all Pods of a pool take to be ready, each of which may import for seconds with half a CPU.
 const FILL_PATIENCE: Duration = Duration::from_secs(180);
@@ -182,5 +182,22 @@ impl WarmPool {
             "no Pod of the pool was ready for it: {answer}"
         );
         Ok((took, answer))
+    }
+
+    /// Begins a program on a Pod that was ready before, and follows it: from the request until the first that it prints
+    /// is here. It has to go on for a while after that, or its result may come first.
+    ///
+    /// # Errors
+    /// When there was no such Pod, or it does not end as it should.
+    pub async fn follow_warm(&self, code: &str) -> Result<Duration> {
+        let program = Program::new(code).pool(&self.name);
+        let began = Instant::now();
+        let id = self.cluster.begin(&program).await?;
+        let mut events = Events::of(&self.cluster, "", &id, None).await?;
+        events.until("output").await?;
+        let took = began.elapsed();
+        let (Event { data, .. }, _) = events.until("result").await?;
+        ensure!(data["warm"] == true && data["status"] == "success", "{data}");
+        Ok(took)
     }
 }

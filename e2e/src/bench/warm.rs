@@ -19,6 +19,9 @@ const REPLICAS_PRELOAD: i32 = 2;
 const FRAME: &str = "import pandas\nprint(pandas.DataFrame({'a': [1, 2], 'b': [3, 4]}))\n";
 const FRAME_PRINTED: &str = "   a  b\n0  1  3\n1  2  4\n";
 
+/// Prints, and goes on for longer than that takes to be seen.
+const SEEN: &str = "import time\nprint(1)\ntime.sleep(0.4)\n";
+
 /// Takes `samples` of each kind and puts them into the report.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ async fn take(
     samples: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let mut rounds = Rounds::new(["warm", "warm_refilling", "warm_pandas", "floor.warm"]);
+    let mut rounds = Rounds::new(["warm", "warm_refilling", "warm_pandas", "live", "floor.warm"]);
     let mut timings = Vec::new();
     for round in 0..WARM_UP + samples {
         tokio::try_join!(plain.is_full(), preload.is_full())?;
@@ -58,8 +61,10 @@ async fn take(
         // Of both pools: the refill of one must not fall on a sample of the other.
         tokio::try_join!(plain.is_full(), preload.is_full())?;
         let (pandas, _) = preload.run_warm(FRAME, FRAME_PRINTED).await?;
+        tokio::try_join!(plain.is_full(), preload.is_full())?;
+        let live = plain.follow_warm(SEEN).await?;
         if round >= WARM_UP {
-            rounds.push([warm, refilling, pandas, floor]);
+            rounds.push([warm, refilling, pandas, live, floor]);
             timings.push(timings_of(&answer)?);
         }
     }

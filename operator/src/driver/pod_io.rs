@@ -216,7 +216,7 @@ impl Driver {
             .await;
     }
 
-    async fn delete_pod_within(&mut self, grace_seconds: i64) {
+    async fn delete_pod_within(&mut self, grace_seconds: u32) {
         if matches!(
             self.observed.pod,
             PodState::NotCreated | PodState::Refused(_) | PodState::Gone(_)
@@ -225,7 +225,7 @@ impl Driver {
         }
         self.failpoint.hit("before-pod-delete");
         let name = self.pod_name();
-        let params = DeleteParams::default().grace_period(grace_seconds.unsigned_abs() as u32);
+        let params = DeleteParams::default().grace_period(grace_seconds);
         for _ in 0..LOG_TRIES {
             match call(self.context.pods.delete(&name, &params)).await {
                 Ok(_) => return,

@@ -293,7 +293,7 @@ pub async fn delete(context: Arc<Context>, name: String) {
 /// Deletes a Pod that has served, and that nobody claims any more: it was taken out of the only list there is.
 async fn delete_used(context: Arc<Context>, name: String) {
     for _ in 0..DELETE_TRIES {
-        let params = DeleteParams::default().grace_period(u32::try_from(GRACE_SECONDS).unwrap_or(0));
+        let params = DeleteParams::default().grace_period(GRACE_SECONDS);
         match call(context.pods.delete(&name, &params)).await {
             Err(error) if !error.is_not_found() => {
                 debug!(pod = name, %error, "could not delete a used Pod yet");
@@ -315,7 +315,7 @@ async fn delete_once(context: &Context, name: &str) -> Result<(), CallError> {
             resource_version: pod.metadata.resource_version,
             uid: pod.metadata.uid,
         }),
-        ..DeleteParams::default().grace_period(u32::try_from(GRACE_SECONDS).unwrap_or(0))
+        ..DeleteParams::default().grace_period(GRACE_SECONDS)
     };
     call(context.pods.delete(name, &params)).await?;
     info!(pod = name, "deleted an idle Pod");
