@@ -228,6 +228,17 @@ describe("a live run", () => {
     expect(onError).not.toHaveBeenCalled();
   });
 
+  it("is not disturbed by a page whose own functions fail", async () => {
+    const reported = vi.fn();
+    vi.stubGlobal("reportError", reported);
+    const defect = () => {
+      throw new Error("the page's own");
+    };
+    const page = await ranTo(answer(result({ output: "a" })), { onStart: defect, onResult: defect });
+    vi.unstubAllGlobals();
+    expect([page.state, page.alert, reported.mock.calls.length]).toEqual(["success", undefined, 2]);
+  });
+
   it("tells the page of a failure", async () => {
     const errors: ApiError[] = [];
     await ranTo(refusal(401, "an API key is needed", { code: "unauthorized" }), {

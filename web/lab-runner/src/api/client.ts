@@ -2,6 +2,7 @@ import { ApiError } from "./errors.js";
 import { follow } from "./follow.js";
 import { type Connection, json, send } from "./http.js";
 import { type Pauses, pause, RETRIES } from "./retry.js";
+import { toResult, toStanding } from "./shapes.js";
 import type { Chunk, Program, Result, Standing } from "./types.js";
 
 /** What is told of an execution on its way. Its end is what `execute` returns or throws. */
@@ -38,7 +39,7 @@ export async function execute(connection: Connection, call: Call): Promise<Resul
   }
   call.onProgress({ type: "accepted", id: null, warnings: [] });
   const response = await send(connection, "/api/execute", { method: "POST", body: call.program, signal: call.signal });
-  return json<Result>(response, call.signal);
+  return toResult(await json(response, call.signal));
 }
 
 /** Asks the server to cancel an execution. Whether it worked shows in how the execution ends. */
@@ -78,7 +79,7 @@ async function begin(connection: Connection, call: Call): Promise<Standing | und
         signal: call.signal,
       });
       if (response.status === 404 || response.status === 405) return undefined;
-      return await json<Standing>(response, call.signal);
+      return toStanding(await json(response, call.signal));
     } catch (error) {
       // Only an answer that did not come is asked for again: everything else is the server's last word.
       if (!(error instanceof ApiError) || error.kind !== "unreachable" || tries > RETRIES.begin) throw error;

@@ -2,8 +2,9 @@ import { type Call, path, tellStanding } from "./client.js";
 import { ApiError, isErrorBody, retryAfter } from "./errors.js";
 import { type Connection, json, send } from "./http.js";
 import { PAUSES, pause, RETRIES, wait } from "./retry.js";
+import { isResult, toChunk, toPosition, toResult, toStanding } from "./shapes.js";
 import { readEvents, type ServerEvent } from "./sse.js";
-import { type Chunk, isResult, type Result, type Standing } from "./types.js";
+import type { Result } from "./types.js";
 
 /** How one connection to the stream of events ended, other than with the execution's end. */
 type Lost = { type: "lost" } | { type: "unsupported" };
@@ -46,7 +47,7 @@ async function listen(
     const headers: Record<string, string> = { accept: "text/event-stream" };
     if (position.lastEventId !== "") headers["last-event-id"] = position.lastEventId;
     const response = await send(connection, `${path(id)}/events`, { headers, signal });
-    if (response.status === 401 || response.status === 403) return await json(response, signal);
+    if (response.status === 401 || response.status === 403) throw await refused(response, signal);
     if (response.status === 429 || response.status >= 500) {
       discard(response);
       // A server that is full says when to come back. The result may be there much earlier, and costs it little.
@@ -84,16 +85,16 @@ function take(event: ServerEvent, call: Call): Result | undefined {
   }
   switch (event.type) {
     case "queued":
-      call.onProgress({ type: "queued", position: (data as Standing).queuePosition ?? undefined });
+      call.onProgress({ type: "queued", position: toPosition(data) });
       return undefined;
     case "started":
       call.onProgress({ type: "started" });
       return undefined;
     case "output":
-      call.onProgress({ type: "output", chunk: data as Chunk });
+      call.onProgress({ type: "output", chunk: toChunk(data) });
       return undefined;
     case "result":
-      return data as Result;
+      return toResult(data);
     case "failed":
       throw isErrorBody(data)
         ? ApiError.fromBody(data)
@@ -111,20 +112,29 @@ async function poll(connection: Connection, id: string, call: Call): Promise<Res
     try {
       const response = await send(connection, path(id), { signal: call.signal });
       if (response.status !== 429 && response.status < 500) {
-        const answer = await json<Result | Standing>(response, call.signal);
-        if (isResult(answer)) return answer;
-        tellStanding(answer, call);
+        const answer = await json(response, call.signal);
+        if (isResult(answer)) return toResult(answer);
+        tellStanding(toStanding(answer), call);
         failures = 0;
         await wait(pauses.poll, call.signal);
         continue;
       }
-      if (++failures > RETRIES.poll) return await json<Result>(response, call.signal);
+      if (++failures > RETRIES.poll) throw await refused(response, call.signal);
       discard(response);
       await pause(failures, call.signal, pauses, (retryAfter(response.headers) ?? 0) * 1000);
     } catch (error) {
       if (!(error instanceof ApiError) || error.kind !== "unreachable" || ++failures > RETRIES.poll) throw error;
       await pause(failures, call.signal, pauses);
     }
+  }
+}
+
+/** What an answer says that is no success. */
+async function refused(response: Response, signal: AbortSignal): Promise<unknown> {
+  try {
+    return await json(response, signal);
+  } catch (error) {
+    return error;
   }
 }
 

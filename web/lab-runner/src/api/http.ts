@@ -44,7 +44,7 @@ export async function send(connection: Connection, path: string, request: Reques
 }
 
 /** The JSON of an answer in 2xx. Everything else is thrown as an `ApiError`. */
-export async function json<T>(response: Response, signal?: AbortSignal): Promise<T> {
+export async function json(response: Response, signal?: AbortSignal): Promise<unknown> {
   let body: unknown;
   let text = "";
   try {
@@ -58,7 +58,7 @@ export async function json<T>(response: Response, signal?: AbortSignal): Promise
   } catch {
     body = undefined;
   }
-  if (response.ok && typeof body === "object" && body !== null) return body as T;
+  if (response.ok && typeof body === "object" && body !== null) return body;
   if (!response.ok && isErrorBody(body)) throw ApiError.fromBody(body, response.status, retryAfter(response.headers));
   // A proxy's page, or something else that answers at this address. Its text is not shown: it is not meant for here.
   const said = `the server answered ${response.status}${response.statusText ? ` ${response.statusText}` : ""}`;

@@ -32,7 +32,3 @@ export interface Chunk {
   stream: Stream;
   data: string;
 }
-
-export function isResult(value: Result | Standing): value is Result {
-  return "output" in value;
-}

@@ -86,7 +86,7 @@ export class Session {
       if (this.#ended) return;
       this.#output.flush();
       this.#tell({ type: "ended", result });
-      if (!this.#leaving) this.#options.onResult?.(result);
+      this.#call(() => this.#options.onResult?.(result));
     } catch (error) {
       if (this.#ended) return;
       this.#output.flush();
@@ -106,7 +106,7 @@ export class Session {
         ? error
         : new ApiError("unintelligible", error instanceof Error ? error.message : String(error));
     this.#tell({ type: "failed", error: known, now: Date.now() });
-    if (!this.#leaving && !this.#stopping) this.#options.onError?.(known);
+    if (!this.#stopping) this.#call(() => this.#options.onError?.(known));
   }
 
   #progress(progress: Progress): void {
@@ -122,12 +122,22 @@ export class Session {
     this.#id = progress.id;
     if (progress.id === null) this.#tell({ type: "started" });
     if (progress.warnings.length > 0) this.#tell({ type: "warned", warnings: progress.warnings });
-    if (!this.#leaving) this.#options.onStart?.(progress.id);
+    this.#call(() => this.#options.onStart?.(progress.id));
     if (this.#stopping || this.#leaving) this.#cancel();
   }
 
   #tell(event: RunEvent): void {
     if (!this.#leaving) this.#options.onEvent(event);
+  }
+
+  /** Calls a function of the page, whose own defects are not the run's: they go where uncaught errors go. */
+  #call(callback: () => void): void {
+    if (this.#leaving) return;
+    try {
+      callback();
+    } catch (error) {
+      reportError(error);
+    }
   }
 
   #end(): void {
