@@ -1,7 +1,7 @@
 # The front door. Each target with two number signs is a line of `make help`; what is more than a line
 # stands in a script.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit hostile e2e cluster cluster-down images push bench generate
+.PHONY: help run test lint unit web hostile e2e cluster cluster-down images push bench generate
 
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ lint: ## Format, lints, documentation, licenses, chart, generated files
 
 unit: ## Unit tests
 	.ci/test unit
+
+web: ## The front end: types, lints, unit tests, build, size
+	.ci/test web
 
 hostile: ## Hostile programs on the runner and in local mode, and a minute of generated ones
 	.ci/test hostile

@@ -1,0 +1,3 @@
+import "../lab-runner.css";
+
+export * from "../standalone.js";
