@@ -121,7 +121,7 @@ fn the_end_of_a_program_stays_its_own() {
         assert_eq!((ran.left().len(), ran.signal()), (0, 2));
     });
     drawn("plt.plot([1])\nos._exit(0)", |ran| {
-        assert_eq!(ran.left().len(), 0)
+        assert_eq!(ran.left().len(), 0);
     });
 }
 
