@@ -231,13 +231,19 @@ try:
     # Text, not bytes: a coding cookie must not make another program of it than the one that was checked.
     exec(compile(_source, "main.py", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
 except BaseException as _error:
-    # Who is interrupted wants to go at once.
-    if not issubclass(type(_error), KeyboardInterrupt):
-        _save_figures()
+    try:
+        # Who is interrupted wants to go at once.
+        if not issubclass(type(_error), KeyboardInterrupt):
+            _save_figures()
+    except BaseException:
+        pass  # as below
     try:
         _trim(_error, sys.exc_info()[2])
     except BaseException:
         pass  # the program's end is its own exception, whatever its classes do to those who look at it
     # From here on everything is as for any script: exit codes, threads, atexit, SIGINT.
     raise
-_save_figures()
+try:
+    _save_figures()
+except BaseException:
+    pass  # the program has found this module, and taken it apart
