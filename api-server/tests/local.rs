@@ -179,6 +179,23 @@ async fn a_program_gets_its_input_arguments_environment_and_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_leaves_comes_back_and_what_does_not_is_flagged() {
+    let router = router().await;
+    let code = "with open('/code/out/table.csv', 'w') as file: file.write('a;b')";
+    let answer = run(&router, code).await;
+    let table = json!({"path": "table.csv", "mimeType": "text/csv", "content": "YTti"});
+    assert_eq!(
+        (&answer["files"], &answer["truncated"]["files"]),
+        (&json!([table]), &json!(false))
+    );
+    let answer = run(&router, "import os\nos.symlink('/etc/passwd', 'out/a')").await;
+    assert_eq!(
+        (&answer["files"], &answer["truncated"]["files"]),
+        (&json!([]), &json!(true))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_sees_neither_the_network_nor_the_machine() {
     let router = router().await;
     let code = r#"

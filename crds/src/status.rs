@@ -36,10 +36,11 @@ pub struct CodeExecutionStatus {
     /// How much it printed, kept or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<OutputBytes>,
-    /// Whether some of what it printed was not kept.
+    /// Whether some of what it printed or left as files was not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<Truncated>,
-    /// Files it left as results.
+    /// Files that it left in the folder `out` of its work directory (`/code/out`), in the order in which it finished
+    /// them: at most 32, at most 1 MiB each, and together what its output leaves of the record's room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<ResultFile>>,
     /// SHA-256 of the code, in hex.
@@ -191,22 +192,26 @@ pub struct OutputBytes {
     pub stderr: i64,
 }
 
-/// Whether some of what the program printed was dropped.
+/// Whether some of what the program printed or left as files was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Truncated {
     /// Of its standard output.
     pub stdout: bool,
     /// Of its standard error.
     pub stderr: bool,
+    /// Of its result files: too many or too large, neither text nor PNG or JPEG, or no file that can be read.
+    #[serde(default)]
+    pub files: bool,
 }
 
-/// A file that the program left as a result.
+/// A file that the program left as a result. A picture it left open in matplotlib is one as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResultFile {
-    /// Its path below the results directory.
+    /// Its path below `/code/out`: at most 4 names and 255 bytes, no control characters.
     pub path: String,
-    /// Its media type, such as `image/png`.
+    /// Its media type: `image/png`, `image/jpeg`, `image/svg+xml`, `text/csv`, `application/json` or `text/plain`, by
+    /// its name as far as its content bears that out.
     pub mime_type: String,
     /// Its bytes, in base64.
     pub content: String,

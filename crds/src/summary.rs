@@ -30,6 +30,9 @@ pub struct StoredBytes {
     pub stderr: u64,
     /// The text of `error`.
     pub error: u64,
+    /// Result files. Records of before there were any say nothing of them.
+    #[serde(default)]
+    pub files: u64,
     /// Everything else: spec, metadata, and the rest of the status.
     pub rest: u64,
 }
@@ -38,7 +41,7 @@ impl StoredBytes {
     /// All of the record.
     #[must_use]
     pub fn total(self) -> u64 {
-        self.stdout + self.stderr + self.error + self.rest
+        self.stdout + self.stderr + self.error + self.files + self.rest
     }
 }
 
@@ -81,6 +84,7 @@ mod tests {
                 stdout: 1,
                 stderr: 2,
                 error: 3,
+                files: 5,
                 rest: 4,
             },
             vcpu_seconds: 0.0125,
@@ -92,7 +96,11 @@ mod tests {
     fn a_summary_reads_as_it_was_written() {
         let text = summary().to_annotation();
         assert_eq!(Summary::of(&annotated(&text)), Some(summary()));
-        assert_eq!(summary().stored.total(), 10);
+        assert_eq!(summary().stored.total(), 15);
+        let without_files = text.replace("\"files\":5,", "");
+        assert_ne!(without_files, text);
+        let older = Summary::of(&annotated(&without_files)).expect("it reads");
+        assert_eq!(older.stored.total(), 10);
     }
 
     #[test]

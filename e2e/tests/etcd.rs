@@ -104,6 +104,47 @@ async fn more_than_the_budget_is_cut_to_both_ends_and_says_so() -> Result<()> {
 }
 
 #[tokio::test]
+async fn beyond_the_budget_small_files_stay_and_large_ones_go() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let cluster = Cluster::connect().await?;
+    without_records(&cluster).await?;
+    set(
+        &cluster,
+        &[
+            "executions.writeBudgetBytes=8388608",
+            "executions.writeBudgetMinutes=120",
+        ],
+    )
+    .await?;
+    let program = Program::new(
+        "import shutil\nfor name, size in (('large', 600_000), ('small', 20_000)):\n\
+         \x20   with open(f'out/{name}', 'w') as file: file.write('x' * size)\n\
+         \x20   shutil.os.utime(f'out/{name}', (1, 1))",
+    );
+    // 800 KB of base64 are written twice, and a quarter of the budget is left for the ends.
+    let mut shortened = 0;
+    for _ in 0..6 {
+        let (execution, status) = cluster.apply_and_wait("budget-files", &program).await?;
+        assert_eq!(status.phase, Some(Phase::Succeeded), "{:?}", status.error);
+        let files = status.files.unwrap_or_default();
+        let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+        let flagged = status.truncated.unwrap_or_default();
+        assert!(!flagged.stdout && !flagged.stderr);
+        let stored = cluster.encoded_execution(&execution.name_any()).await?;
+        if flagged.files {
+            shortened += 1;
+            assert_eq!(paths, ["small"]);
+            assert!(stored.len() < 50_000, "{} bytes", stored.len());
+        } else {
+            assert_eq!(shortened, 0, "files came whole after others were dropped");
+            assert_eq!(paths, ["large", "small"]);
+        }
+    }
+    assert!((1..6).contains(&shortened), "{shortened} of 6 were shortened");
+    set(&cluster, &DEFAULTS).await
+}
+
+#[tokio::test]
 async fn a_new_leader_cuts_the_oldest_outputs_that_it_never_saw_and_leaves_their_records() -> Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;

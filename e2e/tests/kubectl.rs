@@ -185,6 +185,7 @@ async fn an_execution_applied_by_hand_ends_as_over_http() -> Result<()> {
             "error",
             "outputBytes",
             "truncated",
+            "files",
             "codeSha256",
             "imageDigest",
             "isolation",

@@ -116,7 +116,10 @@ async fn is_cut_and_flagged(character: &str) -> Result<()> {
     let answer = cluster.run(&Program::new(code)).await?;
     assert_eq!(answer["status"], "success", "{character:?}: {}", answer["error"]);
     assert_eq!(answer["outputBytes"], json!({"stdout": OUTPUT_CAP, "stderr": 0}));
-    assert_eq!(answer["truncated"], json!({"stdout": true, "stderr": false}));
+    assert_eq!(
+        answer["truncated"],
+        json!({"stdout": true, "stderr": false, "files": false})
+    );
     let output = answer["output"].as_str().unwrap_or_default();
     // Each is six bytes where it is stored, so a good seventh of the room is what can be kept.
     assert!(
@@ -161,7 +164,7 @@ async fn a_megabyte_of_plain_text_comes_whole_and_of_one_byte_more_all_but_that(
         assert!(output.bytes().all(|byte| byte == b'x'));
         assert_eq!(
             answer["truncated"],
-            json!({"stdout": truncated, "stderr": false}),
+            json!({"stdout": truncated, "stderr": false, "files": false}),
             "{bytes} bytes"
         );
         assert_eq!(answer["outputBytes"], json!({"stdout": bytes, "stderr": 0}));

@@ -114,7 +114,10 @@ async fn a_thousand_lines_come_whole_and_in_order() -> Result<()> {
     let expected: String = (0..1000).map(|i| format!("Line {i}\n")).collect();
     assert_eq!(answer["status"], "success");
     assert_eq!(answer["output"], json!(expected));
-    assert_eq!(answer["truncated"], json!({"stdout": false, "stderr": false}));
+    assert_eq!(
+        answer["truncated"],
+        json!({"stdout": false, "stderr": false, "files": false})
+    );
     Ok(())
 }
 

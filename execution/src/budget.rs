@@ -1,4 +1,4 @@
-//! How much output fits beside a spec in one object of the Kubernetes API.
+//! How much output, and how many result files, fit beside a spec in one object of the Kubernetes API.
 
 use codeexec_crds::CodeExecution;
 use codeexec_runner::encoding::encoded_len;
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// adds managedFields and the request's own wrapping.
 pub const OBJECT_BYTES: usize = 1_400_000;
 
-/// Room for every field of the status that is not output: the error text, conditions, timings.
+/// Room for every field of the status that is neither output nor files: the error text, conditions, timings.
 const STATUS_RESERVE: usize = ERROR_ENCODED_BYTES + 16_000;
 
 /// Longest `error` text as encoded. Its last lines are kept: they name the exception.
@@ -21,7 +21,8 @@ const OUTPUT_ENCODED_MIN: usize = 100_000;
 /// The plan's bound on output: 1 MB of both streams together.
 pub const OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// The output limits of one execution: what its own spec and metadata leave of [`OBJECT_BYTES`].
+/// The output limits of one execution: what its own spec and metadata leave of [`OBJECT_BYTES`]. Result files get what
+/// the output leaves of that.
 #[must_use]
 pub fn output_limits(execution: &CodeExecution) -> OutputLimits {
     let used = encoded_json_len(&execution.spec) + encoded_json_len(&execution.metadata);

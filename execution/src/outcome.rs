@@ -1,11 +1,11 @@
 //! From what is known of a run's end to the status that says it.
 
 use codeexec_crds::{
-    CodeExecutionSpec, CodeExecutionStatus, OutputBytes, Phase, Reason, Timings, Truncated, Usage,
+    CodeExecutionSpec, CodeExecutionStatus, OutputBytes, Phase, Reason, ResultFile, Timings, Truncated, Usage,
 };
 use codeexec_runner::Transcript;
 use codeexec_runner::encoding::encoded_len;
-use codeexec_runner::frames::{Ended, IsolationReport, NetworkReport, RunResult};
+use codeexec_runner::frames::{self, Ended, IsolationReport, NetworkReport, RunResult};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -109,7 +109,7 @@ pub fn status(
         error: verdict.error.clone(),
         output_bytes: ran.then(|| output_bytes(transcript)),
         truncated: ran.then(|| truncated(transcript)),
-        files: None,
+        files: ran.then(|| files(transcript)),
         code_sha256: Some(code_sha256(&spec.code)),
         image_digest: facts.image_digest,
         pod_name: facts.pod_name,
@@ -303,20 +303,32 @@ fn output_bytes(transcript: &Transcript) -> OutputBytes {
     }
 }
 
-/// Without the runner's totals nobody knows what was missed, so output counts as truncated then.
+fn files(transcript: &Transcript) -> Vec<ResultFile> {
+    let file = |file: &frames::ResultFile| ResultFile {
+        path: file.path.clone(),
+        mime_type: file.mime_type.clone(),
+        content: file.content.clone(),
+    };
+    transcript.files().iter().map(file).collect()
+}
+
+/// Without the runner's totals nobody knows what was missed, so output and files count as truncated then.
 fn truncated(transcript: &Transcript) -> Truncated {
     match transcript.result() {
         Some(result) if transcript.is_whole() => Truncated {
             stdout: result.stdout.truncated,
             stderr: result.stderr.truncated,
+            files: result.files.dropped,
         },
         Some(result) => Truncated {
             stdout: result.stdout.truncated || result.stdout.bytes > transcript.stdout().len() as u64,
             stderr: result.stderr.truncated || result.stderr.bytes > transcript.stderr().len() as u64,
+            files: result.files.dropped || result.files.count > transcript.files().len(),
         },
         None => Truncated {
             stdout: true,
             stderr: true,
+            files: true,
         },
     }
 }

@@ -1,4 +1,4 @@
-use codeexec_runner::frames::{FromRunner, Output, Started, Stream, StreamTotals, hex};
+use codeexec_runner::frames::{FileTotals, FromRunner, Output, Started, Stream, StreamTotals, hex};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -25,6 +25,7 @@ fn run(ended: Ended, stderr: &str) -> Transcript {
         oom_killed: false,
         stdout: totals(""),
         stderr: totals(stderr),
+        files: FileTotals::default(),
         run_ms: 2000,
         cpu_ms: 1000,
         peak_memory_bytes: 1,
@@ -170,7 +171,59 @@ fn output_without_the_runner_s_totals_counts_as_truncated() {
         status.truncated,
         Some(Truncated {
             stdout: true,
-            stderr: true
+            stderr: true,
+            files: true,
         })
     );
+    assert_eq!(status.files, Some(Vec::new()));
+}
+
+/// A run that left one file, of `count` that its runner took.
+fn run_with_a_file(count: usize, dropped: bool) -> Transcript {
+    let mut transcript = Transcript::new("u");
+    let file = frames::ResultFile {
+        seq: 0,
+        path: "a.png".into(),
+        mime_type: "image/png".into(),
+        content: "aGk=".into(),
+    };
+    let files = FileTotals {
+        count,
+        ..FileTotals::of(std::slice::from_ref(&file), dropped)
+    };
+    transcript.push(FromRunner::Started(Started { uid: "u".into() }));
+    transcript.push(FromRunner::File(file));
+    let result = run(Ended::DeadlineExceeded, "").result().cloned();
+    transcript.set_result(RunResult {
+        files,
+        ..result.expect("it has one")
+    });
+    transcript
+}
+
+#[test]
+fn files_come_however_the_program_ended() {
+    let status = judge(&End::Reported, &run_with_a_file(1, false), true);
+    assert_eq!(status.phase, Some(Phase::TimedOut));
+    let expected = ResultFile {
+        path: "a.png".to_owned(),
+        mime_type: "image/png".to_owned(),
+        content: "aGk=".to_owned(),
+    };
+    assert_eq!(status.files, Some(vec![expected]));
+    assert_eq!(status.truncated, Some(Truncated::default()));
+}
+
+#[test]
+fn files_that_were_dropped_or_did_not_arrive_are_flagged() {
+    for transcript in [run_with_a_file(1, true), run_with_a_file(2, false)] {
+        let truncated = judge(&End::Reported, &transcript, true).truncated;
+        assert!(truncated.is_some_and(|truncated| truncated.files && !truncated.stdout));
+    }
+}
+
+#[test]
+fn what_never_ran_has_no_files_at_all() {
+    let status = judge(&End::Cancelled, &Transcript::new("u"), false);
+    assert_eq!((status.files, status.truncated), (None, None));
 }

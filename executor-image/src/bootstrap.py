@@ -1,17 +1,30 @@
-# Runs inside the sandbox, before the program: python3 -I -B -c <this> <control fd> <work dir> [module ...]
+# Runs inside the sandbox, before the program:
+#   python3 -I -B -c <this> <control fd> <work dir> <name of the results folder> <figures.py> [module ...]
 # It imports next to nothing, because each import is paid by every execution that finds no warm Pod.
 import os
 import sys
-from _frozen_importlib_external import SourceFileLoader
+from _frozen_importlib_external import PathFinder, SourceFileLoader
 from _weakref import ref
 
 # The interpreter does not own a reference to the module that it runs, and sys.modules is about to lose its.
 _own_module = sys.modules["__main__"]
 _control = int(sys.argv[1])
 _work_dir = sys.argv[2]
-_names = sys.argv[3:]
+_results = os.path.join(_work_dir, sys.argv[3])
+_figures = {"folder": _results, "pid": os.getpid(), "source": sys.argv[4]}
+_names = sys.argv[5:]
 _path = os.path.join(_work_dir, "main.py")
 _source = None
+
+
+class _Finder:
+    # Asked for each module that nobody has imported before. It knows one, of which it must not miss the moment.
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "matplotlib.pyplot":
+            if "find_spec" not in _figures:
+                exec(compile(_figures["source"], "figures.py", "exec"), _figures)
+            return _figures["find_spec"](name, path, target)
 
 
 def _fail(message):
@@ -132,6 +145,11 @@ def _prepare():
             _fail(f"failed to set environment variable {name!r}: {error}")
     for _ in several():
         _write_input(text(), next(fields))
+    # Written to without further ado. An input file may have made it, or be called so.
+    try:
+        os.mkdir(_results)
+    except OSError:
+        pass
     # A script has a file, and its own processes and threads look into it: multiprocessing to start from it,
     # the interpreter for the lines of a thread's traceback. An input file of that name stays as it is.
     try:
@@ -188,11 +206,20 @@ def _trim(error, trace):
     sys.excepthook = trimmed
 
 
+def _save_figures():
+    # There is nothing of it where nobody has imported pyplot.
+    if "save_open" in _figures:
+        _figures["save_open"]()
+
+
 _with_traceback = BaseException.with_traceback
 sys.argv = ["main.py"]
 sys.orig_argv = [sys.executable, *sys.argv]
 # Whole lines go out when they are printed, so that a program which is killed has shown what it did.
 sys.stdout.reconfigure(line_buffering=True)
+# Before the one that would find it.
+sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder)
+_figures["finder"] = _Finder
 # Modules that look at the program's when they are imported have to find it.
 _main = _new_main()
 _preload(_names)
@@ -205,8 +232,18 @@ try:
     exec(compile(_source, "main.py", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
 except BaseException as _error:
     try:
+        # Who is interrupted wants to go at once.
+        if not issubclass(type(_error), KeyboardInterrupt):
+            _save_figures()
+    except BaseException:
+        pass  # as below
+    try:
         _trim(_error, sys.exc_info()[2])
     except BaseException:
         pass  # the program's end is its own exception, whatever its classes do to those who look at it
     # From here on everything is as for any script: exit codes, threads, atexit, SIGINT.
     raise
+try:
+    _save_figures()
+except BaseException:
+    pass  # the program has found this module, and taken it apart

@@ -15,12 +15,16 @@ use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
+use crate::results;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::sys;
 
 /// The sandboxed side of the runner.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// What it runs when a program imports pyplot, and not before: compiling it would cost every cold start.
+const FIGURES: &str = include_str!("figures.py");
 
 /// Variables that the program gets from the container, where that sets them.
 const PASSED: [&str; 12] = [
@@ -114,6 +118,7 @@ impl Child {
                 &their_control.as_raw_fd().to_string(),
             ])
             .arg(&settings.work_dir)
+            .args([results::FOLDER, FIGURES])
             .args(&settings.preload)
             .env_clear()
             .envs(environment(settings))

@@ -35,6 +35,14 @@ pub fn encoded_suffix(text: &str, limit: usize) -> &str {
     text
 }
 
+/// Bytes that a result file takes in a status: its three texts, and the names, quotes and braces around them.
+#[must_use]
+pub fn encoded_file_len(path: &str, mime_type: &str, content: &str) -> usize {
+    const AROUND: usize = r#"{"path":"","mimeType":"","content":""},"#.len();
+    // Base64 encodes to itself.
+    AROUND + encoded_len(path) + encoded_len(mime_type) + content.len()
+}
+
 fn encoded_char_len(character: char) -> usize {
     match character {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,

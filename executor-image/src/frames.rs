@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 const MAGIC: &str = "codeexec/1";
 
 /// Longest JSON of a frame. A request is the largest: 40 kB of code, 64 KiB of stdin that may escape to six
-/// times that, 64 KiB of arguments and environment likewise, and 256 KiB of files; together below 1.5 MB.
+/// times that, 64 KiB of arguments and environment likewise, and 256 KiB of files; together below 1.5 MB. A result
+/// file stays below that too, for it has to fit into a status.
 pub const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
 
 /// Magic, length, digest and the spaces between.
@@ -43,6 +44,8 @@ pub enum FromRunner {
     Started(Started),
     /// What the program printed.
     Output(Output),
+    /// A file that it left as a result. All of them come after its last output.
+    File(ResultFile),
     /// How it ended. The last frame of that program, and of the runner too where it is not kept.
     Result(Box<RunResult>),
 }
@@ -88,7 +91,8 @@ pub struct RequestFile {
     pub content: String,
 }
 
-/// Bounds on what is kept of both streams together; what follows is counted and dropped.
+/// Bounds on what is kept of both streams together; what follows is counted and dropped. Result files get what the
+/// streams leave of the encoded bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputLimits {
@@ -210,6 +214,20 @@ pub enum Stream {
     Stderr,
 }
 
+/// A file that the program left as a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultFile {
+    /// Goes on where the [`Output`] pieces ended.
+    pub seq: u64,
+    /// Where it stood below the results folder: at most 255 bytes, no control characters.
+    pub path: String,
+    /// Its media type, by its name and its content, such as `image/png`.
+    pub mime_type: String,
+    /// Base64.
+    pub content: String,
+}
+
 /// How the program ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -224,6 +242,9 @@ pub struct RunResult {
     pub stdout: StreamTotals,
     /// What it printed to standard error.
     pub stderr: StreamTotals,
+    /// What it left as result files. A runner of before there were any says nothing of them.
+    #[serde(default)]
+    pub files: FileTotals,
     /// From its start to its end, in milliseconds.
     pub run_ms: u64,
     /// CPU time of all its processes, in milliseconds.
@@ -274,6 +295,41 @@ pub struct StreamTotals {
     pub truncated: bool,
     /// SHA-256, in hex, of the text in its [`Output`] frames.
     pub sha256: String,
+}
+
+/// What the result files came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileTotals {
+    /// How many [`ResultFile`] frames there are.
+    pub count: usize,
+    /// Whether there was something in the results folder that no frame holds.
+    pub dropped: bool,
+    /// SHA-256, in hex, of what is in those frames; empty where there is none.
+    pub sha256: String,
+}
+
+impl FileTotals {
+    /// Of these files, besides which some were dropped or not.
+    #[must_use]
+    pub fn of(files: &[ResultFile], dropped: bool) -> Self {
+        let mut digest = Sha256::new();
+        for file in files {
+            for part in [&file.path, &file.mime_type, &file.content] {
+                digest.update(part.as_bytes());
+                // None of the three has one in it.
+                digest.update(b"\0");
+            }
+        }
+        Self {
+            count: files.len(),
+            dropped,
+            sha256: if files.is_empty() {
+                String::new()
+            } else {
+                hex(&digest.finalize())
+            },
+        }
+    }
 }
 
 /// Writes a frame.

@@ -11,6 +11,21 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How much text a frame holds.
 const FRAME_BYTES: usize = 32 * 1024;
 
+/// What is to be told at the end.
+#[derive(Debug)]
+pub struct Finished {
+    /// The last frames.
+    pub frames: Vec<Output>,
+    /// What standard output came to.
+    pub stdout: StreamTotals,
+    /// What standard error came to.
+    pub stderr: StreamTotals,
+    /// The number of whatever comes after the last frame.
+    pub next_seq: u64,
+    /// What is left of the limit on encoded bytes.
+    pub encoded_bytes_left: usize,
+}
+
 /// Both streams. Knows no file descriptor and no clock.
 #[derive(Debug)]
 pub struct Collector {
@@ -97,8 +112,8 @@ impl Collector {
         self.take_all()
     }
 
-    /// The last frames, and what each stream came to.
-    pub fn finish(mut self) -> (Vec<Output>, StreamTotals, StreamTotals) {
+    /// Takes the last frames, and tells what each stream came to.
+    pub fn finish(mut self) -> Finished {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let full = self.full;
             let state = self.state(stream);
@@ -112,8 +127,13 @@ impl Collector {
                 self.keep(stream, "\u{fffd}");
             }
         }
-        let frames = self.take_all();
-        (frames, self.stdout.totals(), self.stderr.totals())
+        Finished {
+            frames: self.take_all(),
+            next_seq: self.next_seq,
+            encoded_bytes_left: self.room.encoded_bytes,
+            stdout: self.stdout.totals(),
+            stderr: self.stderr.totals(),
+        }
     }
 
     fn take_all(&mut self) -> Vec<Output> {
@@ -184,15 +204,16 @@ mod tests {
     }
 
     fn ended(collector: Collector) -> (String, String, StreamTotals, StreamTotals) {
-        let (frames, stdout, stderr) = collector.finish();
+        let finished = collector.finish();
         let text = |stream| {
-            frames
+            finished
+                .frames
                 .iter()
                 .filter(|f| f.stream == stream)
                 .map(|f| f.data.as_str())
                 .collect()
         };
-        (text(Stdout), text(Stderr), stdout, stderr)
+        (text(Stdout), text(Stderr), finished.stdout, finished.stderr)
     }
 
     fn collected(
@@ -278,6 +299,16 @@ mod tests {
         let (out, _, totals, _) = collected(limits(2, 100), &[(Stdout, b"\xffbc")]);
         assert_eq!(out, "\u{fffd}b");
         assert_eq!(totals.sha256, hex(&Sha256::digest(out.as_bytes())));
+    }
+
+    #[test]
+    fn what_is_left_and_the_next_number_are_told_at_the_end() {
+        let mut collector = Collector::new(limits(100, 20));
+        collector.push(Stdout, b"<a");
+        collector.push(Stderr, b"b");
+        let finished = collector.finish();
+        assert_eq!((finished.frames.len(), finished.next_seq), (2, 2));
+        assert_eq!(finished.encoded_bytes_left, 20 - 8);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Printed {
                 self.next_seq = output.seq.saturating_add(1);
                 return Some(output);
             }
-            FromRunner::Output(_) | FromRunner::Ready(_) => {}
+            FromRunner::Output(_) | FromRunner::File(_) | FromRunner::Ready(_) => {}
         }
         None
     }

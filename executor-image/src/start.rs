@@ -11,11 +11,13 @@ use crate::input::Input;
 use crate::intake::Intake;
 use crate::last_words::LastWords;
 use crate::network::Probe;
+use crate::results::Results;
 use crate::sandbox::{Options, Sandbox, SandboxError};
 use crate::scratch::{Scratch, ScratchError};
 use crate::settings::Settings;
 use crate::supervisor::{Next, Outcome, Supervisor, SupervisorError};
 use crate::sys::{self, SignalQueue};
+use crate::turn::Turn;
 use crate::writer::Writer;
 
 /// Why there was no run.
@@ -86,8 +88,9 @@ pub fn run(settings: &Settings, last_words: &LastWords) -> Result<Outcome, Runne
         // Anew each time, for its rules are about the folders as they are.
         let sandbox = Sandbox::prepare(options)?;
         let isolation = sandbox.report();
-        let child = Child::spawn(settings, sandbox)?;
-        if let Next::Exit(outcome) = supervisor.supervise(child, isolation)? {
+        let results = Results::open(&settings.work_dir);
+        let turn = Turn::new(Child::spawn(settings, sandbox)?, results);
+        if let Next::Exit(outcome) = supervisor.supervise(turn, isolation)? {
             return Ok(outcome);
         }
         if let Err(error) = scratch.empty() {

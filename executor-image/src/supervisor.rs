@@ -3,6 +3,7 @@
 //! ```text
 //!   fd 0 ──frames──▶ intake ──request──▶ bootstrap ──▶ program
 //!   signals, deadline, memory ──▶ end     stdout, stderr ──▶ collector ──▶ writer ──▶ fd 1
+//!                                  └────▶ results folder, when nobody is left ──┘
 //! ```
 //!
 //! Nothing here blocks but the wait itself: every descriptor that the program holds the other end of is
@@ -17,13 +18,15 @@ use rustix::io::Errno;
 
 use crate::bounds::Bounds;
 use crate::cgroup::OomCounter;
-use crate::child::{self, Child};
+use crate::child;
 use crate::ending::{End, bootstrap_error, describe, ended};
 use crate::input::Input;
 use crate::intake::{Answer, Intake};
 use crate::last_words::LastWords;
 use crate::network::Probe;
+use crate::output::Finished;
 use crate::processes::{AT_ONCE, kill_all, reap};
+use crate::results::Taken;
 use crate::sys::{Signal, SignalQueue};
 use crate::turn::Turn;
 use crate::writer::Writer;
@@ -93,10 +96,9 @@ pub struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Runs to the end of the one program of an interpreter that was started in this isolation.
-    pub fn supervise(&mut self, child: Child, isolation: IsolationReport) -> Result<Next, SupervisorError> {
+    pub fn supervise(&mut self, mut turn: Turn, isolation: IsolationReport) -> Result<Next, SupervisorError> {
         self.ready.isolation = isolation;
         self.ready.served = self.intake.served();
-        let mut turn = Turn::new(child);
         loop {
             let stdin_readable = self.wait(&turn).map_err(SupervisorError::Poll)?;
             if let Some(end) = self.step(&mut turn, stdin_readable) {
@@ -293,9 +295,31 @@ impl Supervisor<'_> {
             | Ended::TooManyProcesses { .. }
             | Ended::DeadlineExceeded => Outcome::Done,
         };
-        let (frames, stdout, stderr) = run.collector.finish();
+        let Finished {
+            frames,
+            stdout,
+            stderr,
+            next_seq,
+            encoded_bytes_left,
+        } = run.collector.finish();
         for output in frames {
             self.writer.send(&FromRunner::Output(output));
+        }
+        let taken = match outcome {
+            // No program ran: what is there are its input files at most.
+            Outcome::Failed => Taken::default(),
+            Outcome::Done | Outcome::Stopped if killed.nobody_left => {
+                turn.results.take(encoded_bytes_left, next_seq)
+            }
+            // Whoever is left could change what is read.
+            Outcome::Done | Outcome::Stopped => Taken {
+                files: Vec::new(),
+                dropped: true,
+            },
+        };
+        let files = taken.totals();
+        for file in taken.files {
+            self.writer.send(&FromRunner::File(file));
         }
         let result = RunResult {
             uid: run.uid,
@@ -303,6 +327,7 @@ impl Supervisor<'_> {
             oom_killed: memory_full || self.oom.rose(),
             stdout,
             stderr,
+            files,
             run_ms: millis(ended_at - run.started),
             cpu_ms: usage.cpu_us.saturating_sub(run.cpu_us_before) / 1000,
             peak_memory_bytes: usage.peak_bytes,

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::frames::{FromRunner, Output, RunResult, Stream, StreamTotals, hex};
+use crate::frames::{FileTotals, FromRunner, Output, ResultFile, RunResult, Stream, StreamTotals, hex};
 
 /// What the frames of one execution add up to.
 ///
@@ -19,6 +19,7 @@ pub struct Transcript {
     missed: bool,
     stdout: String,
     stderr: String,
+    files: Vec<ResultFile>,
     result: Option<Box<RunResult>>,
 }
 
@@ -52,22 +53,37 @@ impl Transcript {
                 self.started |= self.speaks;
             }
             FromRunner::Output(output) if self.speaks => self.push_output(&output),
-            FromRunner::Output(_) => {}
+            FromRunner::File(file) if self.speaks => self.push_file(file),
+            FromRunner::Output(_) | FromRunner::File(_) => {}
             FromRunner::Result(result) if result.uid == self.uid => self.set_result(*result),
             FromRunner::Result(_) => {}
         }
     }
 
     fn push_output(&mut self, output: &Output) {
-        if self.result.is_some() || output.seq < self.next_seq {
+        if !self.is_next(output.seq) {
             return;
         }
-        self.missed |= output.seq > self.next_seq;
-        self.next_seq = output.seq.saturating_add(1);
         match output.stream {
             Stream::Stdout => self.stdout.push_str(&output.data),
             Stream::Stderr => self.stderr.push_str(&output.data),
         }
+    }
+
+    fn push_file(&mut self, file: ResultFile) {
+        if self.is_next(file.seq) {
+            self.files.push(file);
+        }
+    }
+
+    /// Whether a piece is new, and notes whether there is a gap before it.
+    fn is_next(&mut self, seq: u64) -> bool {
+        if self.result.is_some() || seq < self.next_seq {
+            return false;
+        }
+        self.missed |= seq > self.next_seq;
+        self.next_seq = seq.saturating_add(1);
+        true
     }
 
     /// Whether the program is known to have started.
@@ -100,13 +116,34 @@ impl Transcript {
         &self.stderr
     }
 
+    /// The files that it left as results, as far as they are known, in the order in which the program made them.
+    #[must_use]
+    pub fn files(&self) -> &[ResultFile] {
+        &self.files
+    }
+
+    /// Bytes of all that is known of its output and files, as they stand in the frames.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let files = self.files.iter().map(|file| file.path.len() + file.content.len());
+        self.stdout.len() + self.stderr.len() + files.sum::<usize>()
+    }
+
     /// Whether it ended and every byte that the runner kept is here, by the runner's own digests.
     /// Where this is false after the end, the Pod's log may know more.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.result.as_ref().is_some_and(|result| {
-            !self.missed && matches(&result.stdout, &self.stdout) && matches(&result.stderr, &self.stderr)
+            !self.missed
+                && matches(&result.stdout, &self.stdout)
+                && matches(&result.stderr, &self.stderr)
+                && self.has_files_of(result)
         })
+    }
+
+    /// Whether every file that the runner took is here.
+    fn has_files_of(&self, result: &RunResult) -> bool {
+        FileTotals::of(&self.files, result.files.dropped) == result.files
     }
 }
 
@@ -139,6 +176,7 @@ mod tests {
             oom_killed: false,
             stdout: totals(stdout),
             stderr: totals(""),
+            files: FileTotals::default(),
             run_ms: 1,
             cpu_ms: 1,
             peak_memory_bytes: 1,
@@ -148,6 +186,90 @@ mod tests {
 
     fn started(uid: &str) -> FromRunner {
         FromRunner::Started(Started { uid: uid.to_owned() })
+    }
+
+    fn file(seq: u64, path: &str) -> ResultFile {
+        ResultFile {
+            seq,
+            path: path.to_owned(),
+            mime_type: "text/plain".to_owned(),
+            content: "aGk=".to_owned(),
+        }
+    }
+
+    /// What a runner says of a program that printed "a" and left these.
+    fn with_files(files: &[ResultFile]) -> Vec<FromRunner> {
+        let mut frames = vec![started("u"), output(0, "a")];
+        frames.extend(files.iter().cloned().map(FromRunner::File));
+        let FromRunner::Result(mut result) = result("u", "a") else {
+            unreachable!("just made")
+        };
+        result.files = FileTotals::of(files, false);
+        frames.push(FromRunner::Result(result));
+        frames
+    }
+
+    fn told(frames: &[FromRunner]) -> Transcript {
+        let mut transcript = Transcript::new("u");
+        frames.iter().for_each(|frame| transcript.push(frame.clone()));
+        transcript
+    }
+
+    #[test]
+    fn files_come_in_their_order_from_the_stream_and_from_the_log() {
+        let files = [file(1, "b"), file(2, "a")];
+        let frames = with_files(&files);
+        let log: Vec<u8> = frames.iter().flat_map(encode).collect();
+        for transcript in [told(&frames), Transcript::from_log("u", &log)] {
+            assert!(transcript.is_whole());
+            assert_eq!(transcript.files(), files);
+            assert_eq!(transcript.kept_bytes(), 1 + 2 * 5);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_shows_wherever_it_stood() {
+        let frames = with_files(&[file(1, "a"), file(2, "b"), file(3, "c")]);
+        for lost in 2..5 {
+            let mut frames = frames.clone();
+            frames.remove(lost);
+            assert!(!told(&frames).is_whole(), "without frame {lost}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_changed_shows() {
+        for change in [
+            |file: &mut ResultFile| file.path.push('x'),
+            |file: &mut ResultFile| file.mime_type = "image/png".to_owned(),
+            |file: &mut ResultFile| file.content = "aGo=".to_owned(),
+        ] {
+            let mut frames = with_files(&[file(1, "a")]);
+            let FromRunner::File(file) = &mut frames[2] else {
+                panic!("the file comes third")
+            };
+            change(file);
+            assert!(!told(&frames).is_whole());
+        }
+    }
+
+    #[test]
+    fn a_file_that_comes_twice_counts_once() {
+        let mut frames = with_files(&[file(1, "a")]);
+        frames.insert(3, frames[2].clone());
+        assert!(told(&frames).is_whole());
+    }
+
+    #[test]
+    fn the_result_of_a_runner_that_knows_no_files_is_whole_without_any() {
+        let FromRunner::Result(result) = result("u", "") else {
+            unreachable!("just made")
+        };
+        let mut json = serde_json::to_value(result).expect("plain data");
+        json.as_object_mut().expect("fields").remove("files");
+        let mut transcript = Transcript::new("u");
+        transcript.set_result(serde_json::from_value(json).expect("it reads"));
+        assert!(transcript.is_whole());
     }
 
     #[test]

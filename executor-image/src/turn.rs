@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::child::Child;
 use crate::output::Collector;
 use crate::processes::AT_ONCE;
+use crate::results::Results;
 use crate::sys::{self, Usage};
 
 /// What is read from one descriptor before the others get their turn.
@@ -26,6 +27,8 @@ const CONTROL_BYTES: usize = 4096;
 pub struct Turn {
     /// Its process and pipes.
     pub child: Child,
+    /// Where its program's results will be.
+    pub results: Results,
     /// What the bootstrap said and nobody has looked at yet.
     pub control: Vec<u8>,
     /// It is ready, and that was said.
@@ -59,9 +62,10 @@ pub struct Run {
 
 impl Turn {
     /// With an interpreter that was just started.
-    pub fn new(child: Child) -> Self {
+    pub fn new(child: Child, results: Results) -> Self {
         Self {
             child,
+            results,
             control: Vec::new(),
             said_ready: false,
             hurried: false,

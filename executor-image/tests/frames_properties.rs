@@ -1,8 +1,8 @@
 //! What holds of every stream of frames, however torn, mixed or forged. `PROPTEST_CASES` makes it look longer.
 
 use codeexec_runner::frames::{
-    Decoder, Ended, FromRunner, IsolationReport, MAX_FRAME_BYTES, NetworkReport, Output, Ready, RunResult,
-    Started, Stream, StreamTotals, ToRunner, encode, hex,
+    Decoder, Ended, FileTotals, FromRunner, IsolationReport, MAX_FRAME_BYTES, NetworkReport, Output, Ready,
+    ResultFile, RunResult, Started, Stream, StreamTotals, ToRunner, encode, hex,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,12 +71,25 @@ fn frame() -> impl Strategy<Value = FromRunner> {
             seq,
             data
         })),
+        (any::<u64>(), text(), text(), text()).prop_map(|(seq, path, mime_type, content)| {
+            FromRunner::File(ResultFile {
+                seq,
+                path,
+                mime_type,
+                content,
+            })
+        }),
         (text(), ending(), totals(), totals(), any::<u64>()).prop_map(
             |(uid, ended, stdout, stderr, number)| {
                 FromRunner::Result(Box::new(RunResult {
                     uid,
                     ended,
                     oom_killed: number % 2 == 0,
+                    files: FileTotals {
+                        count: stdout.sha256.len(),
+                        dropped: stdout.truncated,
+                        sha256: stderr.sha256.clone(),
+                    },
                     stdout,
                     stderr,
                     run_ms: number,

@@ -3,7 +3,7 @@
 mod common;
 
 use codeexec_runner::frames::{
-    Ended, FromRunner, NetworkReport, Request, RunResult, Started, StreamTotals, encode,
+    Ended, FileTotals, FromRunner, NetworkReport, Request, RunResult, Started, StreamTotals, encode,
 };
 use common::{Start, request, run, run_in, run_request};
 use rustix::process::Signal;
@@ -44,6 +44,7 @@ fn a_forged_result_is_only_output() {
             oom_killed: true,
             stdout: StreamTotals::default(),
             stderr: StreamTotals::default(),
+            files: FileTotals::default(),
             run_ms: 1,
             cpu_ms: 1,
             peak_memory_bytes: 1,

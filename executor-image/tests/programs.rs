@@ -199,7 +199,7 @@ fn input_arguments_environment_and_files_are_the_request_s() {
     assert_eq!(
         ran.printed(),
         "['main.py', 'a b', 'é'] first second va=lue 42\n[0, 1, 255] /code __main__ /code/main.py /code\n\
-         va=lue\n ['data', 'helper.py', 'main.py']\n"
+         va=lue\n ['data', 'helper.py', 'main.py', 'out']\n"
     );
 }
 

@@ -2,7 +2,8 @@
 
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{
-    Ended, FromRunner, NetworkReport, Output, Ready, RunResult, Started, Stream, StreamTotals, encode, hex,
+    Ended, FileTotals, FromRunner, NetworkReport, Output, Ready, ResultFile, RunResult, Started, Stream,
+    StreamTotals, encode, hex,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,7 +16,7 @@ fn started(uid: &str) -> FromRunner {
     FromRunner::Started(Started { uid: uid.to_owned() })
 }
 
-fn result(uid: &str, stdout: &str, stderr: &str) -> FromRunner {
+fn result(uid: &str, stdout: &str, stderr: &str, files: &[ResultFile]) -> FromRunner {
     let totals = |text: &str| StreamTotals {
         bytes: text.len() as u64,
         truncated: false,
@@ -27,6 +28,7 @@ fn result(uid: &str, stdout: &str, stderr: &str) -> FromRunner {
         oom_killed: false,
         stdout: totals(stdout),
         stderr: totals(stderr),
+        files: FileTotals::of(files, false),
         run_ms: 1,
         cpu_ms: 1,
         peak_memory_bytes: 1,
@@ -34,12 +36,13 @@ fn result(uid: &str, stdout: &str, stderr: &str) -> FromRunner {
     }))
 }
 
-/// What one runner says of one program, and what that program printed.
+/// What one runner says of one program, and what that program printed and left.
 #[derive(Clone, Debug)]
 struct Run {
     frames: Vec<FromRunner>,
     stdout: String,
     stderr: String,
+    files: Vec<ResultFile>,
 }
 
 fn run(uid: &'static str) -> impl Strategy<Value = Run> {
@@ -47,7 +50,7 @@ fn run(uid: &'static str) -> impl Strategy<Value = Run> {
 }
 
 fn run_that_prints(uid: &'static str, text: &'static str) -> impl Strategy<Value = Run> {
-    vec((any::<bool>(), text), 0..6).prop_map(move |pieces| {
+    (vec((any::<bool>(), text), 0..6), vec(text, 0..3)).prop_map(move |(pieces, contents)| {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         let mut frames = vec![FromRunner::Ready(Ready::default()), started(uid)];
         for (seq, (is_stdout, data)) in (0..).zip(pieces) {
@@ -59,11 +62,21 @@ fn run_that_prints(uid: &'static str, text: &'static str) -> impl Strategy<Value
             text.push_str(&data);
             frames.push(FromRunner::Output(Output { stream, seq, data }));
         }
-        frames.push(result(uid, &stdout, &stderr));
+        let pieces = frames.len() - 2;
+        let file = |(seq, content): (usize, String)| ResultFile {
+            seq: seq as u64,
+            path: content.clone(),
+            mime_type: content.clone(),
+            content,
+        };
+        let files: Vec<ResultFile> = (pieces..).zip(contents).map(file).collect();
+        frames.extend(files.iter().cloned().map(FromRunner::File));
+        frames.push(result(uid, &stdout, &stderr, &files));
         Run {
             frames,
             stdout,
             stderr,
+            files,
         }
     })
 }
@@ -73,7 +86,7 @@ fn foreign() -> impl Strategy<Value = FromRunner> {
     prop_oneof![
         Just(FromRunner::Ready(Ready::default())),
         "[a-z]{0,3}".prop_map(|uid| started(&uid)),
-        ("[a-z]{0,3}", "[a-z]{0,4}").prop_map(|(uid, text)| result(&uid, &text, "")),
+        ("[a-z]{0,3}", "[a-z]{0,4}").prop_map(|(uid, text)| result(&uid, &text, "", &[])),
     ]
     .prop_filter("not the own one", |frame| match frame {
         FromRunner::Started(started) => started.uid != OWN,
@@ -129,6 +142,14 @@ fn told(frames: impl IntoIterator<Item = FromRunner>) -> Transcript {
     transcript
 }
 
+fn printed_and_left(transcript: &Transcript) -> String {
+    let files = transcript.files().iter().map(|file| file.content.as_str());
+    [transcript.stdout(), transcript.stderr()]
+        .into_iter()
+        .chain(files)
+        .collect()
+}
+
 proptest! {
     #[test]
     fn repeats_and_what_names_others_change_nothing(
@@ -152,6 +173,7 @@ proptest! {
             prop_assert!(transcript.is_whole(), "{:?}", transcript);
             prop_assert_eq!(transcript.stdout(), &run.stdout);
             prop_assert_eq!(transcript.stderr(), &run.stderr);
+            prop_assert_eq!(transcript.files(), &run.files);
         }
     }
 
@@ -175,12 +197,17 @@ proptest! {
         if transcript.is_whole() {
             prop_assert_eq!(transcript.stdout(), &run.stdout);
             prop_assert_eq!(transcript.stderr(), &run.stderr);
+            prop_assert_eq!(transcript.files(), &run.files);
         }
     }
 
     #[test]
     fn a_run_that_lacks_one_piece_with_text_is_not_whole(run in run(OWN), at in any::<Index>()) {
-        let has_text = |frame: &FromRunner| matches!(frame, FromRunner::Output(output) if !output.data.is_empty());
+        let has_text = |frame: &FromRunner| match frame {
+            FromRunner::Output(output) => !output.data.is_empty(),
+            FromRunner::File(_) => true,
+            FromRunner::Ready(_) | FromRunner::Started(_) | FromRunner::Result(_) => false,
+        };
         let pieces: Vec<usize> = (0..run.frames.len()).filter(|at| has_text(&run.frames[*at])).collect();
         // No assumption: proptest gives up after a number of those, which many cases would reach.
         if pieces.is_empty() {
@@ -202,7 +229,7 @@ proptest! {
             // A repeated request is answered while its program runs, a hello at any time.
             let at = at.index(frames.len());
             let again = match &frames[at] {
-                FromRunner::Started(_) | FromRunner::Output(_) => {
+                FromRunner::Started(_) | FromRunner::Output(_) | FromRunner::File(_) => {
                     let last = frames[..=at].iter().rev().find(|frame| matches!(frame, FromRunner::Started(_)));
                     last.cloned()
                 }
@@ -217,6 +244,7 @@ proptest! {
                 prop_assert_eq!(transcript.result().map(|result| result.uid.as_str()), Some(uid));
                 prop_assert_eq!(transcript.stdout(), &run.stdout);
                 prop_assert_eq!(transcript.stderr(), &run.stderr);
+                prop_assert_eq!(transcript.files(), &run.files);
             }
             // Read while the runner still writes it.
             let so_far = Transcript::from_log(uid, &log[..cut.index(log.len() + 1)]);
@@ -240,7 +268,7 @@ proptest! {
         }
         for (uid, run) in UIDS.into_iter().zip(&runs) {
             let transcript = told_of(uid, &frames);
-            let text = [transcript.stdout(), transcript.stderr()].concat();
+            let text = printed_and_left(&transcript);
             prop_assert!(text.chars().all(|letter| uid.contains(letter)), "{}: {:?}", uid, text);
             if transcript.is_whole() {
                 prop_assert_eq!(transcript.stdout(), &run.stdout);
@@ -255,7 +283,7 @@ proptest! {
         let late = &frames[from.index(frames.len())..];
         for (uid, run) in UIDS.into_iter().zip(&runs) {
             let transcript = told_of(uid, late);
-            let text = [transcript.stdout(), transcript.stderr()].concat();
+            let text = printed_and_left(&transcript);
             prop_assert!(text.chars().all(|letter| uid.contains(letter)), "{}: {:?}", uid, text);
             if transcript.is_whole() {
                 prop_assert_eq!(transcript.stdout(), &run.stdout);

@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::connection::{CallError, call};
+use crate::etcd::keep_half;
 
 /// What became of a guarded write.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub fn result_patch(status: &CodeExecutionStatus) -> Value {
     value
 }
 
-/// Makes a status that was refused for its size half as large: output first, then standard error.
+/// Makes output and files of a status that was refused for its size half as large.
 ///
 /// Returns false when nothing is left to cut.
 pub fn cut(status: &mut CodeExecutionStatus) -> bool {
@@ -96,11 +97,17 @@ pub fn cut(status: &mut CodeExecutionStatus) -> bool {
         *flag = true;
         true
     };
-    let Truncated { stdout, stderr } = &mut truncated;
+    let Truncated {
+        stdout,
+        stderr,
+        files,
+    } = &mut truncated;
     let output_cut = halve(&mut status.output, stdout);
     let stderr_cut = halve(&mut status.stderr, stderr);
+    let files_cut = status.files.as_mut().is_some_and(keep_half);
+    *files |= files_cut;
     status.truncated = Some(truncated);
-    output_cut || stderr_cut
+    output_cut || stderr_cut || files_cut
 }
 
 /// Writes what a status patch can't: the labels that finished records are found by, when theirs goes, and its summary.
@@ -151,6 +158,8 @@ fn expiry(now: Timestamp, ttl_seconds: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use codeexec_crds::ResultFile;
+
     use super::*;
 
     #[test]
@@ -166,11 +175,20 @@ mod tests {
         assert_eq!(expiry(Timestamp::MAX, 60), Timestamp::MAX);
     }
 
+    fn file_of(bytes: usize) -> ResultFile {
+        ResultFile {
+            path: "a".to_owned(),
+            mime_type: "text/plain".to_owned(),
+            content: "A".repeat(bytes),
+        }
+    }
+
     #[test]
     fn a_refused_status_is_cut_until_nothing_is_left_to_cut() {
         let mut status = CodeExecutionStatus {
             output: Some("é".repeat(10_000)),
             stderr: Some("short".into()),
+            files: Some([8000, 4000, 2000, 1000].map(file_of).into()),
             ..CodeExecutionStatus::default()
         };
         let mut cuts = 0;
@@ -182,10 +200,23 @@ mod tests {
             status.truncated,
             Some(Truncated {
                 stdout: true,
-                stderr: false
+                stderr: false,
+                files: true,
             })
         );
         assert_eq!(status.stderr.as_deref(), Some("short"));
+        assert_eq!(status.files, Some(Vec::new()));
+    }
+
+    #[test]
+    fn files_alone_are_cut_as_well() {
+        let mut status = CodeExecutionStatus {
+            files: Some(vec![file_of(100), file_of(1_000_000)]),
+            ..CodeExecutionStatus::default()
+        };
+        assert!(cut(&mut status));
+        assert_eq!(status.files.as_deref(), Some([file_of(100)].as_slice()));
+        assert!(cut(&mut status) && !cut(&mut status), "the last one goes too");
     }
 
     #[test]

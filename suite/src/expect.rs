@@ -54,6 +54,10 @@ pub struct Expect {
     pub stderr_has: Vec<String>,
     /// Whether some of what it printed was cut.
     pub truncated: Option<bool>,
+    /// Paths and types of all of its result files, in their order, such as `a.csv text/csv`.
+    pub files: Option<Vec<String>>,
+    /// Whether some of what it left was not taken.
+    pub files_dropped: Option<bool>,
 }
 
 impl Expect {
@@ -124,6 +128,17 @@ pub fn complaints(program: &Program, observed: &Observed) -> Vec<String> {
     {
         all.push(format!("truncated: found {}", observed.truncated));
     }
+    if let Some(wanted) = &expect.files
+        && *wanted != observed.files
+    {
+        all.push(format!("files: wanted {wanted:?}, found {:?}", observed.files));
+    }
+    if expect
+        .files_dropped
+        .is_some_and(|wanted| wanted != observed.files_dropped)
+    {
+        all.push(format!("files_dropped: found {}", observed.files_dropped));
+    }
     all
 }
 
@@ -171,6 +186,8 @@ fn told(observed: &Observed) -> String {
         stderr,
         error,
         truncated: _,
+        files: _,
+        files_dropped: _,
     } = observed;
     let mut said = outcome.to_string();
     let details = [
@@ -236,6 +253,8 @@ mod tests {
             stderr: "Traceback\nValueError: x\n".to_owned(),
             error: Some("Traceback\nValueError: x".to_owned()),
             truncated: false,
+            files: vec!["a.csv text/csv".to_owned()],
+            files_dropped: false,
         }
     }
 
@@ -264,6 +283,8 @@ mod tests {
             stdout_lacks: vec!["in".to_owned()],
             stderr_has: vec!["ValueError".to_owned()],
             truncated: Some(false),
+            files: Some(vec!["a.csv text/csv".to_owned()]),
+            files_dropped: Some(false),
             ..an_error()
         };
         assert_eq!(complaints_of(strict, &observed()), Vec::<String>::new());
@@ -288,6 +309,8 @@ mod tests {
             stdout_lacks: vec!["ut".to_owned()],
             stderr_has: vec!["yes".to_owned()],
             truncated: Some(true),
+            files: Some(Vec::new()),
+            files_dropped: Some(true),
             ..an_error()
         };
         assert_eq!(
@@ -300,6 +323,8 @@ mod tests {
                 "stderr: wanted \"yes\" in it, found \"Traceback\\nValueError: x\\n\"",
                 "stdout: wanted no \"ut\" in it, found \"ut\\n\"",
                 "truncated: found false",
+                "files: wanted [], found [\"a.csv text/csv\"]",
+                "files_dropped: found false",
             ]
         );
     }

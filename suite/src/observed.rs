@@ -22,6 +22,10 @@ pub struct Observed {
     pub error: Option<String>,
     /// Whether some of either stream was cut.
     pub truncated: bool,
+    /// Paths and types of its result files, such as `a.csv text/csv`.
+    pub files: Vec<String>,
+    /// Whether some of what it left was not taken.
+    pub files_dropped: bool,
 }
 
 impl Observed {
@@ -42,6 +46,13 @@ impl Observed {
             stderr: status.stderr.clone().unwrap_or_default(),
             error: status.error.clone(),
             truncated: truncated.stdout || truncated.stderr,
+            files: status
+                .files
+                .iter()
+                .flatten()
+                .map(|file| format!("{} {}", file.path, file.mime_type))
+                .collect(),
+            files_dropped: truncated.files,
         }
     }
 
@@ -70,13 +81,23 @@ impl Observed {
             stderr: text("stderr"),
             error: body["error"].as_str().map(str::to_owned),
             truncated: is_cut("stdout") || is_cut("stderr"),
+            files: body["files"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|file| {
+                    let text = |name: &str| file[name].as_str().unwrap_or_default();
+                    format!("{} {}", text("path"), text("mimeType"))
+                })
+                .collect(),
+            files_dropped: is_cut("files"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use codeexec_crds::Truncated;
+    use codeexec_crds::{ResultFile, Truncated};
     use serde_json::json;
 
     use super::*;
@@ -93,18 +114,29 @@ mod tests {
             truncated: Some(Truncated {
                 stdout: false,
                 stderr: true,
+                files: true,
             }),
+            files: Some(vec![ResultFile {
+                path: "a".to_owned(),
+                mime_type: "text/plain".to_owned(),
+                content: String::new(),
+            }]),
             ..CodeExecutionStatus::default()
         };
         let body = json!({
             "status": "error", "reason": "Signaled", "exitCode": null, "signal": 9, "output": "out",
-            "stderr": "err", "error": "why", "truncated": {"stdout": false, "stderr": true},
+            "stderr": "err", "error": "why", "truncated": {"stdout": false, "stderr": true, "files": true},
+            "files": [{"path": "a", "mimeType": "text/plain", "content": ""}],
         });
         let observed = Observed::of_status(&status);
         assert_eq!(observed, Observed::of_answer(200, &body));
         assert_eq!(
             (observed.outcome, observed.signal, observed.truncated),
             (Outcome::Error, Some(9), true)
+        );
+        assert_eq!(
+            (observed.files, observed.files_dropped),
+            (vec!["a text/plain".to_owned()], true)
         );
     }
 

@@ -9,7 +9,7 @@ use crate::program::{Group, Helper, Program, Target};
 
 const DEFAULT_TIMEOUT_SECONDS: i32 = 10;
 
-const FILES: [(Group, &str); 9] = [
+const FILES: [(Group, &str); 10] = [
     (Group::Resources, include_str!("../programs/resources.yaml")),
     (Group::Output, include_str!("../programs/output.yaml")),
     (Group::Ends, include_str!("../programs/ends.yaml")),
@@ -18,6 +18,7 @@ const FILES: [(Group, &str); 9] = [
     (Group::Network, include_str!("../programs/network.yaml")),
     (Group::Kernel, include_str!("../programs/kernel.yaml")),
     (Group::Input, include_str!("../programs/input.yaml")),
+    (Group::Files, include_str!("../programs/files.yaml")),
     (Group::Benign, include_str!("../programs/benign.yaml")),
 ];
 
@@ -94,6 +95,8 @@ struct WrittenExpect {
     #[serde(default)]
     stderr_has: OneOrMany<String>,
     truncated: Option<bool>,
+    files: Option<Vec<String>>,
+    files_dropped: Option<bool>,
 }
 
 /// A value, or a list of them.
@@ -186,6 +189,8 @@ fn program(group: Group, written: Written) -> Program {
             stdout_lacks: expect.stdout_lacks.0,
             stderr_has: expect.stderr_has.0,
             truncated: expect.truncated,
+            files: expect.files,
+            files_dropped: expect.files_dropped,
         },
         uses: written.uses,
         own_code: written.code,

@@ -67,6 +67,8 @@ pub enum Group {
     Kernel,
     /// Unusual source texts and requests.
     Input,
+    /// What a program leaves as results.
+    Files,
     /// What must work.
     Benign,
 }
@@ -82,6 +84,7 @@ impl fmt::Display for Group {
             Self::Network => "network",
             Self::Kernel => "kernel",
             Self::Input => "input",
+            Self::Files => "files",
             Self::Benign => "benign",
         })
     }

@@ -35,7 +35,7 @@ pub struct Executed {
     pub reason: Reason,
     /// Whether running it again can't run it twice.
     pub retryable: bool,
-    /// Whether some of what it printed was dropped.
+    /// Whether some of what it printed or left as files was dropped.
     pub truncated: Truncated,
     /// How much it printed.
     pub output_bytes: OutputBytes,
@@ -43,7 +43,7 @@ pub struct Executed {
     pub timings: Timings,
     /// What it used; null where nobody could measure it.
     pub usage: Option<Usage>,
-    /// Files that it left as results.
+    /// Files that it left in `/code/out`, and figures that it showed or left open, in the order in which it made them.
     pub files: Vec<ResultFile>,
     /// Whether its sandbox stood ready before the request came.
     pub warm: bool,

@@ -13,9 +13,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use codeexec_runner::Transcript;
 use codeexec_runner::frames::{
-    Decoder, Ended, FromRunner, OutputLimits, Ready, Request, RunResult, ToRunner, encode,
+    Decoder, Ended, FromRunner, OutputLimits, Ready, Request, ResultFile, RunResult, ToRunner, encode,
 };
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -340,6 +342,7 @@ impl Runner {
         Ran {
             stdout: self.transcript.stdout().to_owned(),
             stderr: self.transcript.stderr().to_owned(),
+            files: self.transcript.files().to_vec(),
             ready: self.ready.clone().expect("ready comes first"),
             result: self.transcript.result().cloned().expect("just seen"),
         }
@@ -411,6 +414,7 @@ impl Runner {
         Ran {
             stdout: gone.transcript.stdout().to_owned(),
             stderr: gone.transcript.stderr().to_owned(),
+            files: gone.transcript.files().to_vec(),
             ready: gone.ready.expect("ready comes first"),
             result,
         }
@@ -437,6 +441,7 @@ pub struct Gone {
 pub struct Ran {
     pub stdout: String,
     pub stderr: String,
+    pub files: Vec<ResultFile>,
     pub ready: Ready,
     pub result: RunResult,
 }
@@ -452,6 +457,19 @@ impl Ran {
             self.stderr
         );
         self.stdout
+    }
+
+    /// Path and type of each result file, such as `a.csv text/csv`.
+    pub fn left(&self) -> Vec<String> {
+        let described = |file: &ResultFile| format!("{} {}", file.path, file.mime_type);
+        self.files.iter().map(described).collect()
+    }
+
+    /// The content of a result file.
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        let file = self.files.iter().find(|file| file.path == path);
+        let file = file.unwrap_or_else(|| panic!("no {path} in {:?}", self.left()));
+        BASE64_STANDARD.decode(&file.content).expect("base64")
     }
 
     /// Its exit code.

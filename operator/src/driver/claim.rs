@@ -219,7 +219,7 @@ impl Driver {
         let Some(session) = self.session.take() else {
             return false;
         };
-        let printed = self.transcript.stdout().len() + self.transcript.stderr().len();
+        let printed = self.transcript.kept_bytes();
         let warm = WarmPod {
             view: (**view).clone(),
             session,

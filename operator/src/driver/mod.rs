@@ -151,7 +151,7 @@ pub struct Driver {
     place: Option<Place>,
     /// The idle Pod that it may claim.
     warm: Option<Box<WarmPod>>,
-    /// What earlier programs of the same user printed in that Pod, in bytes.
+    /// What earlier programs of the same user printed in that Pod or left as files, in bytes of its log.
     printed_before: u64,
     /// Name of the Pod that it claimed; otherwise its Pod is one of its own, whose name says so.
     claimed: Option<String>,

@@ -177,8 +177,7 @@ impl Driver {
     }
 
     fn knows_more_than(&self, log: &Transcript) -> bool {
-        let len = |transcript: &Transcript| transcript.stdout().len() + transcript.stderr().len();
-        len(&self.transcript) > len(log)
+        self.transcript.kept_bytes() > log.kept_bytes()
     }
 
     /// A log that was stopped by a reader that no longer read lacks the last frame. The runner leaves the same

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 
 pub use self::budget::{Budget, Costs};
 pub use self::measure::{object_bytes, stored, summary};
-pub use self::shorten::{HEAD, Room};
+pub use self::shorten::{HEAD, Room, keep_half};
 
 /// Times that the whole record is written from its result on: the result itself, and then its labels.
 pub const WRITES_OF_A_RESULT: u64 = 2;

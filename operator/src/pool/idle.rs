@@ -38,7 +38,7 @@ pub struct WarmPod {
     pub session: Session,
     /// What its runner reported.
     pub ready: Ready,
-    /// What earlier programs of its user printed there, in bytes.
+    /// What earlier programs of its user printed there or left as files, in bytes of its log.
     pub printed: u64,
 }
 

@@ -11,7 +11,7 @@ use super::idle::WarmPod;
 const IDLE_SECONDS: i64 = 60;
 const MAX_EXECUTIONS: i32 = 50;
 
-/// Most output of all executions of one Pod, in bytes: its log is what a new leader reads, and the kubelet begins a
+/// Most output and files of all executions of one Pod, in bytes: its log is what a new leader reads, and the kubelet begins a
 /// new one at 10 MiB.
 const MOST_PRINTED: u64 = 4 * 1024 * 1024;
 

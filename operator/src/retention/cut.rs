@@ -1,4 +1,4 @@
-//! Takes the output of a finished record, and leaves its head.
+//! Takes output and files of a finished record, and leaves the head of its texts.
 
 use codeexec_crds::{StoredBytes, Summary};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::driver::Context;
 use crate::etcd::{Room, object_bytes, stored, summary};
 use crate::records::annotate;
 
-/// Cuts a record's texts to their heads and says so in its summary. What it takes since; nothing where it is gone.
+/// Cuts a record's texts to their heads, takes its files, and says so in its summary. What it takes since; nothing where it is gone.
 ///
 /// A crash between the two writes leaves a summary that says too much: the record is cut once more, which changes
 /// nothing but the summary.
@@ -34,6 +34,7 @@ pub async fn cut(context: &Context, record: &Record) -> Result<Option<StoredByte
             "output": status.output,
             "stderr": status.stderr,
             "error": status.error,
+            "files": status.files,
             "truncated": status.truncated,
         }});
         let api = &context.executions;

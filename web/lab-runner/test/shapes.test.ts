@@ -18,7 +18,7 @@ describe("an answer", () => {
       executionTime: 5,
       stderr: "",
       files: [],
-      truncated: { stdout: false, stderr: false },
+      truncated: { stdout: false, stderr: false, files: false },
       outputBytes: { stdout: 0, stderr: 0 },
     });
   });
@@ -55,7 +55,7 @@ describe("an answer", () => {
       executionTime: 0,
       files: [],
       warnings: [],
-      truncated: { stdout: false, stderr: false },
+      truncated: { stdout: false, stderr: false, files: false },
       outputBytes: { stdout: 0, stderr: 0 },
     });
   });

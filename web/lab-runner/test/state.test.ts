@@ -93,7 +93,11 @@ describe("the course of a run", () => {
 });
 
 describe("stopping", () => {
-  const cancelled = result({ status: "error", reason: "Cancelled", truncated: { stdout: true, stderr: true } });
+  const cancelled = result({
+    status: "error",
+    reason: "Cancelled",
+    truncated: { stdout: true, stderr: true, files: false },
+  });
 
   it("is said until the end, and is no error", () => {
     expect(status(reached(run, started, { type: "stop" }).phase)).toBe("Stopping...");
@@ -149,7 +153,7 @@ describe("the output of a result", () => {
   });
 
   it("replaces it by a cut one only where that holds more", () => {
-    const truncated = { stdout: true, stderr: false };
+    const truncated = { stdout: true, stderr: false, files: false };
     expect(chunks([stdout("abc")], { output: "a", truncated })).toEqual([stdout("abc")]);
     expect(chunks([stdout("a")], { output: "ab", truncated })).toEqual([stdout("ab")]);
   });
@@ -179,7 +183,7 @@ describe("the output of a result", () => {
   });
 
   it("takes a result of a server that does not tell of files", () => {
-    expect(losses(result({ truncated: { stdout: false, stderr: false } }))).toEqual([]);
+    expect(losses(result({ truncated: { stdout: false, stderr: false, files: false } }))).toEqual([]);
   });
 });
 

@@ -19,7 +19,7 @@ describe("Stop", () => {
     expect([page.status, page.stop.getAttribute("aria-disabled")]).toEqual(["Stopping...", "true"]);
     fireEvent.click(page.stop);
     await waitFor(() => expect(server.count(CANCEL)).toBe(1));
-    const truncated = { stdout: true, stderr: true };
+    const truncated = { stdout: true, stderr: true, files: false };
     events
       .send("result", result({ status: "error", reason: "Cancelled", error: "the execution was cancelled", truncated }))
       .end();

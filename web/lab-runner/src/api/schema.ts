@@ -174,7 +174,7 @@ export interface components {
              * @description What it exited with; null when a signal ended it.
              */
             exitCode: number | null;
-            /** @description Files that it left as results. */
+            /** @description Files that it left in `/code/out`, and figures that it showed or left open, in the order in which it made them. */
             files: components["schemas"]["ResultFile"][];
             /** @description Name of the execution. */
             id: string;
@@ -197,7 +197,7 @@ export interface components {
             stderr: string;
             /** @description Where the time went. */
             timings: components["schemas"]["Timings"];
-            /** @description Whether some of what it printed was dropped. */
+            /** @description Whether some of what it printed or left as files was dropped. */
             truncated: components["schemas"]["Truncated"];
             /** @description What it used; null where nobody could measure it. */
             usage: components["schemas"]["Usage"] | null;
@@ -312,13 +312,16 @@ export interface components {
         };
         /** @description The true cause of an execution's end. */
         Reason: "Completed" | "NonZeroExit" | "Signaled" | "DeadlineExceeded" | "OutOfMemory" | "Cancelled" | "Rejected" | "ImagePull" | "Unschedulable" | "QuotaExceeded" | "Evicted" | "PodDeleted" | "NodeLost" | "IsolationUnavailable" | "InternalError";
-        /** @description A file that the program left as a result. */
+        /** @description A file that the program left as a result. A picture it left open in matplotlib is one as well. */
         ResultFile: {
             /** @description Its bytes, in base64. */
             content: string;
-            /** @description Its media type, such as `image/png`. */
+            /**
+             * @description Its media type: `image/png`, `image/jpeg`, `image/svg+xml`, `text/csv`, `application/json` or `text/plain`, by
+             *     its name as far as its content bears that out.
+             */
             mimeType: string;
-            /** @description Its path below the results directory. */
+            /** @description Its path below `/code/out`: at most 4 names and 255 bytes, no control characters. */
             path: string;
         };
         /** @description Where an execution stands, in the words of the API. */
@@ -390,8 +393,13 @@ export interface components {
              */
             totalMs: number;
         };
-        /** @description Whether some of what the program printed was dropped. */
+        /** @description Whether some of what the program printed or left as files was dropped. */
         Truncated: {
+            /**
+             * @description Of its result files: too many or too large, neither text nor PNG or JPEG, or no file that can be read.
+             * @default false
+             */
+            files: boolean;
             /** @description Of its standard error. */
             stderr: boolean;
             /** @description Of its standard output. */

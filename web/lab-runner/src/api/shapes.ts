@@ -17,7 +17,7 @@ export function toResult(value: unknown): Result {
     executionTime: typeof executionTime === "number" ? executionTime : 0,
     files: list(files).filter(isFile),
     ...(warnings === undefined ? {} : { warnings: strings(warnings) }),
-    truncated: { stdout: false, stderr: false, ...record(truncated) },
+    truncated: { stdout: false, stderr: false, files: false, ...record(truncated) },
     outputBytes: { stdout: 0, stderr: 0, ...record(outputBytes) },
   };
 }

@@ -12,10 +12,7 @@ export type InputFile = NonNullable<Program["files"]>[number];
 export type ResultFile = Schemas["ResultFile"];
 
 /** How an execution ended. */
-export type Result = Omit<Schemas["Executed"], "truncated"> & {
-  /** Whether something was dropped. Servers before 1.0.0 do not tell it of files. */
-  truncated: Schemas["Truncated"] & { files?: boolean };
-};
+export type Result = Schemas["Executed"];
 
 /** How an execution stands that has not ended. */
 export type Standing = Schemas["Standing"];
