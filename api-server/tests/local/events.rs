@@ -54,3 +54,20 @@ async fn what_a_program_prints_is_seen_while_it_runs() {
     let told = until(&mut follow().await, "event: result").await;
     assert!(!told.contains("event: output"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancelled_program_had_printed_stays() {
+    let router = router().await;
+    let body = json!({"code": "import time\nprint('first')\ntime.sleep(20)", "language": "python"});
+    let (_, begun, _) = send(&router, "POST", "/api/executions", None, body).await;
+    let path = format!("/api/executions/{}", begun["id"].as_str().unwrap());
+    let request = Request::get(format!("{path}/events"))
+        .body(Body::empty())
+        .unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let mut stream = response.into_body().into_data_stream();
+    until(&mut stream, "first").await;
+    assert_eq!(send(&router, "DELETE", &path, None, Value::Null).await.0, 202);
+    let told = until(&mut stream, "event: result").await;
+    assert!(told.contains("\"output\":\"first\\n\""), "{told}");
+}
