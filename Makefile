@@ -6,7 +6,7 @@
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Serve local mode on LISTEN (127.0.0.1:8080), without a cluster
+run: ## Serve local mode and a page to try it on LISTEN (127.0.0.1:8080), without a cluster
 	deploy/run-local
 
 test: ## Everything: lints, unit tests, end to end on a real cluster (E2E=skip leaves that out)

@@ -21,7 +21,7 @@ use crate::http::error::ApiError;
 use crate::http::receive::Room;
 use crate::http::settings::HttpSettings;
 use crate::http::streams::Streams;
-use crate::http::{cors, headers, health, log, measure};
+use crate::http::{cors, headers, health, log, measure, playground};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::routes::{Route, routes};
@@ -42,6 +42,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What `/api/openapi.json` and `/api/docs` show, unless they are switched off.
     pub docs: Option<Arc<Docs>>,
+    /// Whether the playground is served, at `/`.
+    pub playground: bool,
     /// What is done about programs that say what the policy names.
     pub policy: Policy,
     /// Bounds of requests, and what browsers are told.
@@ -63,12 +65,16 @@ impl App {
         let serve = |router: Router<_>, route: Route| router.route(route.path, route.handler);
         let identified = identified.into_iter().fold(Router::new(), serve);
         let open = open.into_iter().fold(Router::new(), serve);
-        let router = identified
+        let mut router = identified
             .route_layer(middleware::from_fn_with_state(self.clone(), auth::identify))
             .merge(open)
             .route(docs::PAGE_PATH, get(docs::page))
             .route(docs::ASSET_PATH, get(docs::asset))
-            .merge(probes())
+            .merge(probes());
+        if self.playground {
+            router = router.merge(playground::routes());
+        }
+        let router = router
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(method_not_allowed);
         self.around(router)

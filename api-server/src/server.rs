@@ -1,7 +1,7 @@
 //! From settings to a server that runs until it is told to stop.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::serve::{Listener, ListenerExt};
@@ -23,6 +23,7 @@ use crate::backend::kubernetes::{self, KubernetesBackend, KubernetesError};
 use crate::backend::local::{LocalBackend, LocalError};
 use crate::http::docs::Docs;
 use crate::http::listen::{self, Services};
+use crate::http::playground;
 use crate::http::receive::Room;
 use crate::http::streams::Streams;
 use crate::http::trace::traced;
@@ -142,10 +143,14 @@ pub async fn run(settings: Settings) -> Result<(), ServerError> {
     // The port may have been 0; whoever asked for that reads it here.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
+    if settings.playground && settings.backend == BackendKind::Local {
+        tracing::info!("open {}", page(address, tls.is_some()));
+    }
     let app = App {
         backend,
         limits,
         docs: settings.api_docs.then(|| Arc::new(Docs::new(auth.credential()))),
+        playground: settings.playground,
         auth: Arc::new(auth),
         usage: Arc::new(Usage::new(source, settings.free_vcpu_seconds)),
         metrics,
@@ -210,6 +215,15 @@ where
         tracing.stop().await;
     }
     Ok(())
+}
+
+/// What to type into a browser of this machine for the page at `/`.
+fn page(mut address: SocketAddr, tls: bool) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{address}{}", playground::PAGE_PATH)
 }
 
 /// The finished records, read over a connection of its own: a long list must not hold up what somebody waits for.

@@ -61,6 +61,10 @@ pub struct Settings {
     #[arg(long, env = "CODEEXEC_API_DOCS", value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
     pub api_docs: bool,
 
+    /// Whether a page to write programs on and run them is served, at /
+    #[arg(long, env = "CODEEXEC_PLAYGROUND", value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    pub playground: bool,
+
     /// How long open requests may take after SIGTERM, in seconds
     #[arg(long, env = "CODEEXEC_SHUTDOWN_GRACE_SECONDS", value_name = "SECONDS", default_value = "45",
           value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -343,6 +347,7 @@ mod tests {
         ("--vcpu-second-price", "cheap"),
         ("--policy", "none"),
         ("--api-docs", "maybe"),
+        ("--playground", "sometimes"),
         ("--max-connections", "1"),
         ("--max-streams", "0"),
         ("--idle-timeout-seconds", "0"),

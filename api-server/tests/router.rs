@@ -40,6 +40,8 @@ mod executions;
 mod limits;
 #[path = "router/openapi.rs"]
 mod openapi;
+#[path = "router/playground.rs"]
+mod playground;
 
 /// Answers every program in the same way, and remembers them.
 struct Scripted {

@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod listen;
 pub mod log;
 pub mod measure;
+pub mod playground;
 pub mod policy;
 pub mod query;
 pub mod rate;

@@ -24,6 +24,7 @@ pub fn app(backend: Arc<dyn Backend>, settings: &Settings) -> App {
         usage: Arc::new(Usage::new(Source::Ledger(Arc::default()), 0.0)),
         metrics: Arc::new(Metrics::new(false)),
         docs: None,
+        playground: false,
         policy: Policy::Off,
         http: settings.http.clone(),
         room: Room::default(),

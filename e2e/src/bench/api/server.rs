@@ -186,6 +186,7 @@ pub async fn serve(arguments: &[String]) -> Result<()> {
         policy: settings.policy,
         http: settings.http.clone(),
         docs: None,
+        playground: false,
         room: Room::default(),
         streams: Streams::at_most(settings.http.max_streams),
         stopping: Default::default(),

@@ -1,0 +1,8 @@
+import type { NextConfig } from "next";
+
+const config: NextConfig = {
+  // This folder, not the repository around it.
+  turbopack: { root: import.meta.dirname },
+};
+
+export default config;
