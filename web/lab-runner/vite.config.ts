@@ -16,6 +16,8 @@ export default defineConfig(({ mode }) => {
       cssTarget: CSS_TARGET,
       emptyOutDir: !standalone,
       sourcemap: !standalone,
+      // Of what the standalone module has in it; with the package they come by themselves.
+      license: standalone ? { fileName: "standalone.licenses.md" } : false,
       lib: {
         entry: standalone ? { standalone: "src/entry/standalone.ts" } : { "lab-runner": "src/entry/package.ts" },
         formats: ["es"],

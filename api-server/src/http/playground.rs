@@ -27,6 +27,9 @@ pub const SCRIPT_PATH: &str = "/playground.js";
 /// Where the page's styles are.
 pub const STYLE_PATH: &str = "/playground.css";
 
+/// Where the licences are of what others wrote of the script.
+pub const LICENSES_PATH: &str = "/licenses.md";
+
 const PAGE: &str = include_str!("playground/index.html");
 static SCRIPT: LazyLock<File> = LazyLock::new(|| {
     let content = include_bytes!("playground/playground.js");
@@ -35,6 +38,11 @@ static SCRIPT: LazyLock<File> = LazyLock::new(|| {
 static STYLE: LazyLock<File> = LazyLock::new(|| {
     let content = include_bytes!("playground/playground.css");
     File::new("text/css; charset=utf-8", content)
+});
+static LICENSES: LazyLock<File> = LazyLock::new(|| {
+    // Browsers show Markdown only under this name.
+    let content = include_bytes!("playground/licenses.md");
+    File::new("text/plain; charset=utf-8", content)
 });
 
 /// What each answer puts in these places of the page.
@@ -47,6 +55,7 @@ pub fn routes() -> Router<App> {
         .route(PAGE_PATH, get(page))
         .route(SCRIPT_PATH, get(|headers: HeaderMap| file(&SCRIPT, headers)))
         .route(STYLE_PATH, get(|headers: HeaderMap| file(&STYLE, headers)))
+        .route(LICENSES_PATH, get(|headers: HeaderMap| file(&LICENSES, headers)))
 }
 
 /// What runs and is loaded is ours. The editor writes its own styles into the page, under a nonce that nobody can

@@ -4,9 +4,10 @@ use axum::http::HeaderMap;
 
 use super::*;
 
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("/playground.js", "text/javascript; charset=utf-8"),
     ("/playground.css", "text/css; charset=utf-8"),
+    ("/licenses.md", "text/plain; charset=utf-8"),
 ];
 
 fn with_playground() -> Server {
@@ -134,7 +135,7 @@ async fn files_are_packed_for_who_takes_that_and_not_sent_to_who_has_them() {
 #[tokio::test]
 async fn switched_off_its_paths_lead_nowhere() {
     let server = good();
-    for path in ["/", "/playground.js", "/playground.css"] {
+    for path in ["/", "/playground.js", "/playground.css", "/licenses.md"] {
         let answer = server.send(request("GET", path, "text/html", "")).await;
         let told = (answer.status, &answer.body["code"]);
         assert_eq!(told, (404, &json!("not_found")), "{path}");
