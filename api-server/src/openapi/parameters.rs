@@ -32,7 +32,8 @@ pub(super) fn idempotency_key() -> Value {
 
 pub(super) fn last_event_id() -> Value {
     let description = "The id of the last event that was seen: output goes on behind it.";
-    let schema = json!({"type": "string", "pattern": "^[0-9]{1,19}$"});
+    // Empty is none. No number of so many digits is too large for the server.
+    let schema = json!({"type": "string", "pattern": "^[0-9]{0,19}$"});
     parameter("header", "Last-Event-ID", description, schema)
 }
 

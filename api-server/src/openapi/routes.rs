@@ -244,20 +244,23 @@ fn follow(schemas: &mut Schemas) -> Operation {
             schemas.of::<ErrorBody<'static>>(),
         ),
     ];
-    let told: Vec<String> = events
-        .iter()
-        .map(|(name, what, _)| format!("`{name}`: {what}"))
-        .collect();
-    let data: BTreeMap<_, _> = events
-        .into_iter()
-        .map(|(name, _, schema)| (name, schema))
-        .collect();
+    // Of each event, for tools that know what a stream of them is.
+    let each = events.into_iter().map(|(name, what, data)| {
+        json!({
+            "type": "object",
+            "description": what,
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"const": name},
+                "id": {"type": "string", "pattern": "^[0-9]+$"},
+                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+            },
+        })
+    });
+    let schema = json!({"oneOf": each.collect::<Vec<_>>()});
     let stream = json!({
-        "description": format!("Server-sent events, whose data is JSON. {}", told.join(" ")),
-        "content": {"text/event-stream": {
-            "schema": {"type": "string", "contentMediaType": "text/event-stream"},
-            "x-events": data,
-        }},
+        "description": "Server-sent events, whose data is JSON.",
+        "content": {"text/event-stream": {"schema": schema}},
     });
     Operation {
         description: "Follows an execution to its end. Who leaves cancels nothing.",

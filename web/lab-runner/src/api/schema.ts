@@ -1353,13 +1353,38 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events, whose data is JSON. `queued`: It waits; again whenever its place changes. `started`: Its program runs. `output`: What it printed. The event's id is its number, from 0. `result`: What came of it, its whole output included. The last event. `failed`: Nothing can come of it any more. The last event. */
+            /** @description Server-sent events, whose data is JSON. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        data: string;
+                        /** @constant */
+                        event: "queued";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "started";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "output";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "result";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "failed";
+                        id?: string;
+                    };
                 };
             };
             /** @description `invalid_request`: the request is wrong; the sentence names the field */
