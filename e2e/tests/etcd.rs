@@ -25,6 +25,12 @@ const DEFAULTS: [&str; 3] = [
     "executions.maxOutputBytes=268435456",
 ];
 
+/// Eight MiB, long enough that nothing of it is given back during a test.
+const SMALL_BUDGET: [&str; 2] = [
+    "executions.writeBudgetBytes=8388608",
+    "executions.writeBudgetMinutes=120",
+];
+
 async fn set(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
     operator::set_values(cluster, &values).await
@@ -57,14 +63,7 @@ async fn more_than_the_budget_is_cut_to_both_ends_and_says_so() -> Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
     without_records(&cluster).await?;
-    set(
-        &cluster,
-        &[
-            "executions.writeBudgetBytes=8388608",
-            "executions.writeBudgetMinutes=120",
-        ],
-    )
-    .await?;
+    set(&cluster, &SMALL_BUDGET).await?;
     let mut shortened = 0;
     for character in WORST.into_iter().chain(["x"; 3]) {
         let (execution, status) = cluster
@@ -108,14 +107,7 @@ async fn beyond_the_budget_small_files_stay_and_large_ones_go() -> Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
     without_records(&cluster).await?;
-    set(
-        &cluster,
-        &[
-            "executions.writeBudgetBytes=8388608",
-            "executions.writeBudgetMinutes=120",
-        ],
-    )
-    .await?;
+    set(&cluster, &SMALL_BUDGET).await?;
     let program = Program::new(
         "import shutil\nfor name, size in (('large', 600_000), ('small', 20_000)):\n\
          \x20   with open(f'out/{name}', 'w') as file: file.write('x' * size)\n\

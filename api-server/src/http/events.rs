@@ -10,7 +10,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use codeexec_crds::{CodeExecutionStatus, Phase};
+use codeexec_crds::CodeExecutionStatus;
 use codeexec_runner::frames::Stream;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -89,16 +89,15 @@ pub async fn events(
     let next_seq = next_seq(&headers)?;
     let execution = find(&app, &caller, &named(id)?).await?;
     let listener = app.streams.enter(&caller.user)?;
-    let id = execution.id;
     let (progress_tx, progress_rx) = mpsc::channel(WAITING);
-    let end: End = if execution.status.phase.is_some_and(Phase::is_terminal) {
+    let end: End = if execution.has_ended() {
         let status = execution.status;
         Box::pin(async { Ok(status) })
     } else {
-        app.backend.follow(&id, next_seq, progress_tx)
+        app.backend.follow(&execution.id, next_seq, progress_tx)
     };
     let followed = Followed {
-        id,
+        id: execution.id,
         _listener: listener,
         stage: Stage::Goes(progress_rx, end),
     };
